@@ -1,0 +1,107 @@
+package units
+
+import (
+	"io/fs"
+	"syscall"
+	"time"
+)
+
+// A Set is every unit of one or more files and folders, in order of name.
+type Set struct{ Units []*Unit }
+
+// A Unit is one TOML file: one service and the sockets it is given. Every default
+// is applied and every relative path resolved.
+type Unit struct {
+	Name    string   // the file's name without .toml
+	File    string   // as it was found: what messages say
+	Dir     string   // the file's folder, absolute: where relative paths start
+	Service *Service // nil: the unit only holds sockets
+	Sockets []Socket // in file order; nil: a plain supervised service
+}
+
+// A Service is the command and how to run it. The key of each field, its default
+// and its meaning stand in keys.go, from which the reference is made.
+type Service struct {
+	Exec               []string
+	Directory          string   // absolute
+	Environment        []string // KEY=value, later ones win
+	EnvironmentFiles   []string // absolute; a leading "-" of the key is Optional here
+	InheritEnvironment bool
+	User, Group        string // names or numbers; "" is sockd's own
+	Umask              int    // -1: sockd's own
+
+	Start        Start
+	Instances    int
+	Ready        Ready
+	StartTimeout time.Duration // 0: none
+	StopTimeout  time.Duration // 0: none
+	StopSignal   syscall.Signal
+	ReloadSignal syscall.Signal // 0: off
+	Watchdog     time.Duration  // 0: off
+
+	Restart         Restart
+	RestartDelay    time.Duration
+	RestartDelayMax time.Duration
+	RestartReset    time.Duration
+	Essential       bool
+}
+
+// Start says when a service is started.
+type Start string
+
+const (
+	Demand Start = "demand" // when somebody connects
+	Boot   Start = "boot"   // at once
+)
+
+// Ready says when a run counts as ready.
+type Ready string
+
+const (
+	ReadyExec   Ready = "exec"   // its program runs
+	ReadyNotify Ready = "notify" // it said READY=1
+)
+
+// Restart says which exits are followed by another start; systemd's words.
+type Restart string
+
+// A Socket is what one table [socket.NAME] says.
+type Socket struct {
+	Name        string
+	Listen      []Address // in file order
+	PerInstance bool
+	ReusePort   bool
+	ReuseAddr   *bool // nil: on for stream, off for datagram, decided per address
+	NonBlocking bool
+	Backlog     int  // 0: the system's maximum
+	IPv6Only    bool // tcp://[::]: only IPv6
+
+	FreeBind     bool
+	Transparent  bool
+	BindToDevice string
+	// Numbers and times with their systemd namesakes; nil or 0 leaves the system's.
+	Mark          *int
+	Priority      *int
+	ReceiveBuffer int // bytes
+	SendBuffer    int // bytes
+	KeepAlive     bool
+	NoDelay       bool
+	DeferAccept   time.Duration
+	FastOpen      int // queue length; 0: off
+	IPTOS         *int
+	IPTTL         *int
+
+	Mode, DirectoryMode fs.FileMode // Unix paths
+	User, Group         string      // Unix paths: owner; "" is sockd's own
+
+	Optional []string // keys of this table whose failure is a warning
+}
+
+// An Address is where a socket listens. Network is Go's name for it.
+type Address struct {
+	Network string // tcp tcp4 tcp6 udp udp4 udp6 unix unixgram unixpacket
+	Address string // "0.0.0.0:8080", "[::]:8080", ":8080", "/run/x.sock", "@name"
+}
+
+// String writes it as a unit file does: tcp://0.0.0.0:8080.
+func (a Address) String() string { return a.Network + "://" + a.Address }
