@@ -1,0 +1,18 @@
+// Package activation is for services written in Go: it takes the sockets that a
+// supervisor passed to this process (sockd, systemd, systemd-socket-activate) and
+// tells the supervisor how the service is doing.
+//
+// It needs nothing of sockd and starts nothing by itself. It never guesses: a wrong
+// variable, a name that was not passed or a descriptor of another kind is an error,
+// and only a process that was given nothing gets ErrNotActivated.
+//
+// The one thing to know before calling it: what it has read, it removes. The first
+// call about sockets unsets LISTEN_PID, LISTEN_PIDFDID, LISTEN_FDS and LISTEN_FDNAMES
+// and marks the descriptors close-on-exec; the first notification unsets
+// NOTIFY_SOCKET; Watchdog unsets WATCHDOG_USEC and WATCHDOG_PID. Programs that the
+// service starts inherit none of it. All functions may be called from any goroutine.
+//
+// A socket may be shared with other processes, and so is its O_NONBLOCK flag, which
+// Go's net package switches on. Processes that expect the socket to block must not
+// share it with a Go program.
+package activation
