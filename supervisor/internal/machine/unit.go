@@ -22,7 +22,7 @@ type Spec struct {
 	Watchdog     time.Duration // a ready run must say WATCHDOG=1 within it; 0 is off
 
 	Restart  Restart       // which exits are followed by another start
-	Delay    time.Duration // before the first restart; doubles with every failure in a row
+	Delay    time.Duration // before the first restart, at least 10 ms; doubles with every failure in a row
 	DelayMax time.Duration // the delay grows no further
 	Reset    time.Duration // failures are forgotten when a run has been ready that long
 }
@@ -46,7 +46,6 @@ type Unit struct {
 	Spec      Spec
 	Up        bool       // what the operator wishes
 	Instances []Instance // by number, Instances[0] is number 1
-	Called    bool       // somebody waits on a shared socket and nobody has answered
 	Watched   bool       // we have asked to hear of a connection on the shared sockets
 	LastGen   uint64     // generations are per unit and never used again
 }
@@ -54,26 +53,27 @@ type Unit struct {
 // An Instance is a numbered place for a process. Most of the time it holds one
 // run, during a replacement two, never more.
 type Instance struct {
-	Runs    []Run   // oldest first
-	Fails   int     // failures in a row
-	Until   Instant // no start before; 0 if none is waiting
-	Called  bool    // somebody has connected, or policy wants it back, and nobody has answered
-	Watched bool    // we have asked to hear of a connection on its own sockets
-	Ended   bool    // ended for good: policy starts it no more until an operator asks
-	Failed  bool    // with Ended: its last run failed
-	Because string  // what its last run ended with, for people; "" if nothing yet
+	Runs    []Run   `json:",omitzero"` // oldest first
+	Fails   int     `json:",omitzero"` // failures in a row
+	Until   Instant `json:",omitzero"` // no start before; 0 if none is waiting
+	Called  bool    `json:",omitzero"` // somebody has connected, or policy wants it back, and nobody has answered
+	Watched bool    `json:",omitzero"` // we have asked to hear of a connection on its own sockets
+	Ended   bool    `json:",omitzero"` // ended for good: policy starts it no more until an operator asks
+	Failed  bool    `json:",omitzero"` // with Ended: its last run failed
+	Because string  `json:",omitzero"` // what its last run ended with, for people; "" if nothing yet
 }
 
 // A Run is one process in an instance, from fork to reap.
 type Run struct {
 	Gen      uint64
 	State    State
-	Asked    bool          // leaving because we said so: its exit is no failure
-	Stale    bool          // to be replaced; stays until relieved
-	Because  string        // why it was told to leave, for people
-	Watchdog time.Duration // as the run has changed it; else the Spec's
-	ReadyAt  Instant       // 0 before readiness
-	Deadline Instant       // when patience ends; 0 is never
+	Asked    bool          `json:",omitzero"` // leaving because we said so: its exit is no failure
+	Fault    Fault         `json:",omitzero"` // leaving because our patience ended: its exit is a failure
+	Stale    bool          `json:",omitzero"` // to be replaced; stays until relieved
+	Because  string        `json:",omitzero"` // why it leaves, for people
+	Watchdog time.Duration `json:",omitzero"` // as it was told at its start, or has changed it; 0 is off
+	ReadyAt  Instant       `json:",omitzero"` // 0 before readiness
+	Deadline Instant       `json:",omitzero"` // when patience ends; 0 is never
 }
 
 // State is how far a run has come. It goes forward only; it may leave from any.
@@ -85,3 +85,97 @@ const (
 	Draining State = "draining" // told to leave, may finish
 	Killing  State = "killing"  // SIGKILL has been sent to all of it
 )
+
+// Fault says in what a run has disappointed us. It outweighs the exit status.
+type Fault string
+
+const (
+	TimedOut Fault = "timeout"  // not ready, or not gone, in time
+	Silent   Fault = "watchdog" // no WATCHDOG=1 in time, or it asked to be treated so
+)
+
+// New returns the unit of a specification, not yet wished up.
+func New(spec Spec) *Unit {
+	return &Unit{Spec: spec, Instances: make([]Instance, spec.Instances)}
+}
+
+// Deadline is when the unit wants a Tick, and whether it wants one at all. Right
+// after a Step it lies in the future, and it is no later than the earliest need.
+func (u *Unit) Deadline() (at Instant, ok bool) {
+	earliest := func(t Instant) {
+		if t != 0 && (at == 0 || t < at) {
+			at = t
+		}
+	}
+	for i := range u.Instances {
+		in := &u.Instances[i]
+		for j := range in.Runs {
+			earliest(in.Runs[j].Deadline)
+		}
+		if len(in.Runs) == 0 {
+			earliest(in.Until)
+		}
+	}
+	return at, at != 0
+}
+
+// Empty reports whether the unit has no run at all, not even a leaving one.
+func (u *Unit) Empty() bool {
+	for i := range u.Instances {
+		if len(u.Instances[i].Runs) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// EndedForGood reports whether the unit is wished up and will yet never run again
+// by itself: every instance has ended for good. Key: service.essential.
+func (u *Unit) EndedForGood() bool {
+	for i := range u.Instances {
+		if !u.Instances[i].Ended || len(u.Instances[i].Runs) > 0 {
+			return false
+		}
+	}
+	return u.Up && len(u.Instances) > 0
+}
+
+// wished reports whether instance n should be served at all.
+func (u *Unit) wished(n int) bool { return u.Up && n <= u.Spec.Instances }
+
+// instance returns instance n, or nil if there is none.
+func (u *Unit) instance(n int) *Instance {
+	if n < 1 || n > len(u.Instances) {
+		return nil
+	}
+	return &u.Instances[n-1]
+}
+
+// run returns a run by instance and generation, or nil: old news is dropped.
+func (u *Unit) run(n int, gen uint64) *Run {
+	if in := u.instance(n); in != nil {
+		for i := range in.Runs {
+			if in.Runs[i].Gen == gen {
+				return &in.Runs[i]
+			}
+		}
+	}
+	return nil
+}
+
+// attended reports whether a run serves or is about to. A leaving one does not count.
+func (in *Instance) attended() bool {
+	for i := range in.Runs {
+		if in.Runs[i].live() {
+			return true
+		}
+	}
+	return false
+}
+
+// live reports whether the run is on its way or serving, and not leaving.
+func (r *Run) live() bool { return r.State == Starting || r.State == Ready }
+
+// told reports whether we have sent it the stop signal, or should have: everybody
+// who leaves has been told, except those who left by themselves.
+func (r *Run) told() bool { return r.Asked || r.Fault != "" }

@@ -1,0 +1,107 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Check returns the first invariant that does not hold, with the instance that
+// breaks it. It may be called whenever no Step or Recover is under way. Invariants
+// that need a clock or a history live with the simulated world in the tests.
+func (u *Unit) Check() error {
+	if len(u.Instances) < u.Spec.Instances {
+		return errors.New("an instance is missing")
+	}
+	if n := len(u.Instances); n > u.Spec.Instances && len(u.Instances[n-1].Runs) == 0 {
+		return errors.New("a surplus instance stays although nobody is there")
+	}
+	waits := false
+	for i := range u.Instances {
+		in := &u.Instances[i]
+		if text := u.checkPlace(i+1, in); text != "" {
+			return fmt.Errorf("instance %d: %s", i+1, text)
+		}
+		if text := u.checkRuns(i, in); text != "" {
+			return fmt.Errorf("instance %d: %s", i+1, text)
+		}
+		waits = waits || u.waits(i+1, in)
+	}
+	if u.Watched != (waits && u.Spec.Shared) {
+		return errors.New("watched on shared sockets exactly if an instance waits for a caller, broken")
+	}
+	return nil
+}
+
+// waits reports whether the instance waits for a caller.
+func (u *Unit) waits(n int, in *Instance) bool {
+	return u.wished(n) && u.Spec.OnDemand && len(in.Runs) == 0 && in.Until == 0
+}
+
+// checkPlace checks what is known about the place, given who is there.
+func (u *Unit) checkPlace(n int, in *Instance) string {
+	wished, live := u.wished(n), in.attended()
+	switch {
+	case len(in.Runs) > 2:
+		return "more than two runs"
+	case !wished && live:
+		return "not wished, and a run has not been told to leave"
+	case !wished && (in.Until != 0 || in.Called || in.Fails != 0 || in.Ended):
+		return "not wished, and not forgotten"
+	case in.Ended && (live || u.Spec.OnDemand || in.Until != 0):
+		return "ended for good, and yet going on"
+	case in.Failed && !in.Ended:
+		return "failed without having ended"
+	case in.Called && (live || !u.Spec.OnDemand):
+		return "called, although somebody answers or nobody needs to call"
+	case in.Called && len(in.Runs) == 0 && in.Until == 0:
+		return "called, and nobody was started"
+	case wished && !u.Spec.OnDemand && len(in.Runs) == 0 && !in.Ended && in.Until == 0:
+		return "wished at boot, and nobody was started"
+	case in.Watched != (u.waits(n, in) && u.Spec.PerInstance):
+		return "watched exactly if it waits for a caller, broken"
+	case in.Fails < 0:
+		return "fewer than no failures"
+	}
+	return ""
+}
+
+// checkRuns checks each run by itself and against the older ones.
+func (u *Unit) checkRuns(i int, in *Instance) string {
+	for j := range in.Runs {
+		run := &in.Runs[j]
+		switch {
+		case run.Gen == 0 || run.Gen > u.LastGen:
+			return "a generation that was never given"
+		case j > 0 && run.Gen <= in.Runs[j-1].Gen:
+			return "runs not in order of generation"
+		case run.live() && run.told():
+			return "told to leave, and not leaving"
+		case !run.live() && run.Stale:
+			return "leaving, and yet to be replaced"
+		case run.Asked && run.Fault != "":
+			return "asked to leave, and blamed for it"
+		case run.State == Starting && run.ReadyAt != 0:
+			return "starting, and ready before"
+		case run.State == Ready && run.ReadyAt == 0:
+			return "ready at no time"
+		case run.State == Ready && run.Watchdog > 0 && run.Deadline == 0:
+			return "a watchdog without a deadline"
+		case run.State == Ready && run.Watchdog == 0 && run.Deadline != 0:
+			return "a deadline without a watchdog"
+		case run.State == Killing && run.Deadline != 0:
+			return "killing has a deadline"
+		case run.State == Killing && !run.told():
+			return "killed for no reason"
+		case run.State == Ready && j > 0 && in.Runs[j-1].live():
+			return "ready, and the older run not relieved"
+		case run.State != Starting && run.State != Ready && run.State != Draining && run.State != Killing:
+			return fmt.Sprintf("unknown state %q", run.State)
+		}
+		for k := range u.Instances[:i] {
+			if u.run(k+1, run.Gen) != nil {
+				return "a generation used twice"
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,92 @@
+package machine
+
+import "time"
+
+// Condition says what people call the state of an instance. It is derived from the
+// facts here and nowhere else. An instance that does not exist is Stopped.
+func (u *Unit) Condition(n int) Condition {
+	in := u.instance(n)
+	if in == nil {
+		return Stopped
+	}
+	on := Condition("")
+	for i := range in.Runs {
+		switch run := &in.Runs[i]; {
+		case run.State == Ready:
+			return IsReady
+		case run.State == Starting:
+			on = IsStarting
+		case on == "":
+			on = IsDraining
+		}
+	}
+	switch {
+	case on != "":
+		return on
+	case !u.wished(n):
+		return Stopped
+	case in.Ended && in.Failed:
+		return EndedFailed
+	case in.Ended:
+		return EndedWell
+	case in.Until != 0:
+		return Backoff
+	}
+	return Idle
+}
+
+// remember keeps the conditions before the step.
+func (s *step) remember() {
+	s.was = s.room[:0]
+	for i := range s.Instances {
+		s.was = append(s.was, s.Condition(i+1))
+	}
+}
+
+// finish adds a report for every condition that has changed, and what there is to
+// say about replacements. gone is the generation that the event was the end of.
+func (s *step) finish(gone uint64) []Action {
+	for n := 1; n <= max(len(s.was), len(s.Instances)); n++ {
+		from, to := Stopped, s.Condition(n)
+		if n <= len(s.was) {
+			from = s.was[n-1]
+		}
+		if from != to {
+			s.out = append(s.out, s.report(n, from, to, gone))
+		}
+	}
+	for _, note := range s.notes {
+		s.out = append(s.out, note)
+	}
+	return s.out
+}
+
+// report tells of a change, with the reason that the facts give for it.
+func (s *step) report(n int, from, to Condition, gone uint64) Report {
+	r := Report{Instance: n, Gen: gone, From: from, To: to}
+	in := s.instance(n)
+	if in == nil {
+		return r
+	}
+	for i := range in.Runs { // the newest that the condition speaks of
+		if run := &in.Runs[i]; State(to) == run.State || !run.live() && to == IsDraining {
+			r.Gen, r.Because = run.Gen, run.Because
+		}
+	}
+	switch {
+	case from == Idle && to == IsStarting:
+		r.Because = "connection"
+	case len(in.Runs) == 0 && gone != 0:
+		r.Because = in.Because
+	}
+	if to == Backoff {
+		r.For = time.Duration(in.Until - s.now)
+	}
+	return r
+}
+
+// note tells of a replacement, which may leave the condition as it is.
+func (s *step) note(n int, gen uint64, because string) {
+	at := s.Condition(n)
+	s.notes = append(s.notes, Report{Instance: n, Gen: gen, From: at, To: at, Because: because})
+}

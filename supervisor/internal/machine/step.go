@@ -1,0 +1,198 @@
+package machine
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// A step is one event on its way through a unit.
+type step struct {
+	*Unit
+	now   Instant
+	out   []Action // effects, in order
+	notes []Report // what happened to replacements
+	was   []Condition
+	room  [8]Condition // where was usually lives
+}
+
+// Step takes one event in at now and returns what to do about it, in order. Save
+// the unit before doing any of it. Reports come last.
+func (u *Unit) Step(now Instant, ev Event) []Action {
+	s := step{Unit: u, now: now}
+	s.remember()
+	gen := s.absorb(ev)
+	s.settle()
+	return s.finish(gen)
+}
+
+// absorb records what is now true and decides nothing. It returns the generation
+// of a run that has gone, else 0.
+func (s *step) absorb(ev Event) uint64 {
+	switch ev := ev.(type) {
+	case Start:
+		s.Up = true
+		s.forgive()
+	case Stop:
+		s.Up = false
+	case Replace:
+		s.stale(ev.Upto)
+	case Respec:
+		s.respec(ev)
+	case Connected:
+		s.connected(ev.Instance)
+	case Execed:
+		if run := s.run(ev.Instance, ev.Gen); run != nil && !s.Spec.Notify {
+			s.ready(run)
+		}
+	case Notified:
+		if run := s.run(ev.Instance, ev.Gen); run != nil {
+			s.notified(run, ev)
+		}
+	case SpawnFailed:
+		s.gone(ev.Instance, ev.Gen, Status{Code: 1}, ev.Because, ev.Jitter)
+		return ev.Gen
+	case Exited:
+		s.gone(ev.Instance, ev.Gen, ev.Status, ev.Status.String(), ev.Jitter)
+		return ev.Gen
+	case Tick:
+	default:
+		panic(fmt.Sprintf("machine: unknown event %T", ev))
+	}
+	return 0
+}
+
+// forgive forgets what went wrong: an operator wants another try.
+func (s *step) forgive() {
+	for i := range s.Instances {
+		s.Instances[i].forget()
+	}
+}
+
+func (in *Instance) forget() { in.Fails, in.Until, in.Ended, in.Failed = 0, 0, false, false }
+
+// stale marks what was running when the request was made. Who leaves already needs
+// no successor.
+func (s *step) stale(upto uint64) {
+	s.forgive()
+	for i := range s.Instances {
+		runs := s.Instances[i].Runs
+		for j := range runs {
+			if runs[j].Gen <= upto && runs[j].live() {
+				runs[j].Stale = true
+			}
+		}
+	}
+}
+
+func (s *step) respec(ev Respec) {
+	s.Spec = ev.Spec
+	for len(s.Instances) < s.Spec.Instances {
+		s.Instances = append(s.Instances, Instance{})
+	}
+	for i := range s.Instances {
+		if s.Spec.OnDemand { // nothing on demand ends for good
+			s.Instances[i].Ended, s.Instances[i].Failed = false, false
+		}
+	}
+	if ev.Upto > 0 {
+		s.stale(ev.Upto)
+	}
+}
+
+// connected: the watch has disarmed itself. A caller on a shared socket counts for
+// every instance; who is attended already does not need him.
+func (s *step) connected(n int) {
+	if n == 0 {
+		s.Watched = false
+		for i := range s.Instances {
+			s.Instances[i].Called = true
+		}
+	} else if in := s.instance(n); in != nil {
+		in.Watched, in.Called = false, true
+	}
+}
+
+func (s *step) ready(run *Run) {
+	if run.State == Starting {
+		run.State, run.ReadyAt, run.Deadline = Ready, s.now, s.after(run.Watchdog)
+	}
+}
+
+func (s *step) notified(run *Run, ev Notified) {
+	if ev.Watchdog > 0 {
+		run.Watchdog = ev.Watchdog
+	}
+	if ev.Ready {
+		s.ready(run)
+	}
+	if run.State == Ready && (ev.Alive || ev.Watchdog > 0) {
+		run.Deadline = s.after(run.Watchdog)
+	}
+	if run.live() && ev.Trip {
+		run.Fault, run.Because = Silent, "watchdog triggered by itself"
+	} else if run.live() && ev.Stopping {
+		run.State, run.Stale, run.Because, run.Deadline = Draining, false, "stopping by itself", s.after(s.Spec.StopTimeout)
+	}
+	if ev.Extend > 0 && run.Deadline != 0 {
+		run.Deadline = max(run.Deadline, s.now.Add(ev.Extend))
+	}
+}
+
+// gone: no process of the run is left. Whether to start another now is settle's
+// business; here its failures are counted and policy speaks.
+func (s *step) gone(n int, gen uint64, st Status, because string, jitter float64) {
+	p := s.run(n, gen)
+	if p == nil {
+		return // old news
+	}
+	run, in := *p, s.instance(n)
+	in.Runs = slices.DeleteFunc(in.Runs, func(r Run) bool { return r.Gen == gen })
+	if run.Fault != "" {
+		because = run.Because + ": " + because
+	}
+	in.Because = because
+	if run.Asked || !s.wished(n) {
+		return
+	}
+	how := endingOf(run, st, s.Spec.Notify)
+	healthy := run.ReadyAt != 0 && s.now >= run.ReadyAt.Add(s.Spec.Reset)
+	if how == clean || healthy {
+		in.Fails = 0
+	}
+	if how != clean {
+		in.Fails++
+		in.Until = s.now.Add(s.Spec.delay(in.Fails, jitter))
+		if !run.Stale {
+			s.giveUp(n, gen, because)
+		}
+	} else if !healthy { // once, so that one which leaves without accepting cannot spin
+		in.Until = s.now.Add(s.Spec.delay(1, jitter))
+	}
+	if in.attended() {
+		return
+	}
+	again := s.Spec.Restart.follows(how)
+	if s.Spec.OnDemand {
+		in.Called = in.Called || again // the demand stands
+	} else if in.Ended = !again; in.Ended {
+		in.Failed, in.Until = how != clean, 0
+	}
+}
+
+// giveUp ends replacing: the new version has failed in instance n, so that what is
+// left of the old one stays, there and everywhere.
+func (s *step) giveUp(n int, gen uint64, because string) {
+	for i := range s.Instances {
+		text := "replacement failed: " + because
+		if i+1 != n {
+			text = "replacement cancelled: instance " + strconv.Itoa(n) + ": " + because
+		}
+		for j := range s.Instances[i].Runs {
+			if run := &s.Instances[i].Runs[j]; run.Stale {
+				run.Stale = false
+				s.note(i+1, run.Gen, text)
+			}
+		}
+	}
+}
