@@ -1,0 +1,196 @@
+package sys
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Bound is a socket that listens (tcp, unix, unixpacket) or receives (udp,
+// unixgram). FD is close-on-exec and blocking unless asked otherwise, and stays
+// out of Go's poller, which would switch O_NONBLOCK on for everybody who holds it.
+type Bound struct {
+	FD       int
+	Network  string    // as asked
+	Address  string    // as the kernel has it: port 0 has become the port
+	Path     *UnixPath // nil unless it has a name in the file system
+	Warnings []string  // options that could not be set and were optional; buffers cut by the system
+}
+
+// A BindError is an address that could not be taken. errors.Is finds the errno.
+type BindError struct {
+	Op               string // "bind", "listen", "socket"
+	Network, Address string
+	Err              error
+	Owner            *Owner // EADDRINUSE: whose it is, where that could be found
+	Hint             string // what to do, or ""
+}
+
+func (e *BindError) Error() string {
+	s := fmt.Sprintf("%s %s %s: %v", e.Op, e.Network, e.Address, e.Err)
+	if e.Owner != nil {
+		s += " by " + e.Owner.String()
+	}
+	if e.Hint != "" {
+		s += " (" + e.Hint + ")"
+	}
+	return s
+}
+
+func (e *BindError) Unwrap() error { return e.Err }
+
+// Bind makes a socket, sets its options, binds it and, unless it is a datagram
+// socket, listens. Networks are Go's: tcp tcp4 tcp6 udp udp4 udp6 unix unixgram
+// unixpacket. ":8080" and "[::]:8080" of tcp and udp take IPv6 and IPv4; where
+// the machine has no IPv6, ":8080" is 0.0.0.0:8080. "@name" is abstract. An error
+// is a *BindError.
+func Bind(network, address string, o Options) (*Bound, error) {
+	var b *Bound
+	var err error
+	switch network {
+	case "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6":
+		b, err = bindInet(network, address, &o, unix.Socket)
+	case "unix", "unixgram", "unixpacket":
+		b, err = bindUnix(network, address, &o)
+	default:
+		err = fmt.Errorf("unknown network %q", network)
+	}
+	if err == nil {
+		return b, nil
+	}
+	e := new(BindError)
+	if !errors.As(err, &e) {
+		e = &BindError{Op: "bind", Err: err}
+	}
+	e.Network = network
+	if e.Address == "" {
+		e.Address = address
+	}
+	return nil, e
+}
+
+func bindInet(network, address string, o *Options, socket func(domain, typ, proto int) (int, error)) (*Bound, error) {
+	list, err := targets(network, address, o.IPv6Only)
+	if err != nil {
+		return nil, err
+	}
+	var t target
+	fd := -1
+	for _, t = range list {
+		fd, err = socket(t.family, t.typ|socketFlags(o), 0)
+		if err != unix.EAFNOSUPPORT {
+			break
+		}
+	}
+	if err != nil {
+		return nil, &BindError{Op: "socket", Err: err}
+	}
+	b := &Bound{FD: fd, Network: network}
+	if err := b.settle(t, o); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return b, nil
+}
+
+// settle takes a fresh internet socket to where it listens.
+func (b *Bound) settle(t target, o *Options) error {
+	var err error
+	if b.Warnings, err = o.apply(b.FD, t.kind); err != nil {
+		return err
+	}
+	sa, err := t.sockaddr()
+	if err != nil {
+		return err
+	}
+	if err := unix.Bind(b.FD, sa); err != nil {
+		return inetError("bind", t, err)
+	}
+	if t.typ == unix.SOCK_STREAM {
+		if err := b.listen(o.Backlog); err != nil {
+			return inetError("listen", t, err)
+		}
+	}
+	return b.name()
+}
+
+func socketFlags(o *Options) int {
+	if o.NonBlocking {
+		return unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
+	}
+	return unix.SOCK_CLOEXEC
+}
+
+func (b *Bound) name() error {
+	sa, err := unix.Getsockname(b.FD)
+	if err != nil {
+		return fmt.Errorf("getsockname: %w", err)
+	}
+	b.Address = addressOf(sa)
+	return nil
+}
+
+// listen warns where the kernel will cut the backlog without a word.
+func (b *Bound) listen(backlog int) error {
+	if backlog > 0 {
+		if limit := somaxconn(); backlog > limit {
+			b.Warnings = append(b.Warnings, fmt.Sprintf("backlog: got %d of %d (raise net.core.somaxconn)", limit, backlog))
+		}
+	}
+	return ListenAgain(b.FD, backlog)
+}
+
+// ListenAgain makes fd listen, or changes the backlog of one that listens: what is
+// queued stays. It also heals a listener on which somebody has called shutdown(2),
+// which acts on everybody who holds the socket. Backlog 0 is the system's maximum.
+func ListenAgain(fd, backlog int) error {
+	if backlog <= 0 {
+		backlog = math.MaxInt32 // cut by the kernel to net.core.somaxconn as it is now (listen(2))
+	}
+	return unix.Listen(fd, backlog)
+}
+
+// somaxconn is the largest backlog that the kernel grants.
+func somaxconn() int {
+	if n, ok := sysctlNumber("net/core/somaxconn"); ok {
+		return n
+	}
+	return 4096 // since Linux 5.4
+}
+
+func sysctlNumber(name string) (int, bool) {
+	text, err := os.ReadFile("/proc/sys/" + name)
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	return n, err == nil
+}
+
+// inetError adds to a refused bind or listen what helps: the owner, or a remedy.
+func inetError(op string, t target, err error) error {
+	e := &BindError{Op: op, Address: t.addr.String(), Err: err}
+	switch err {
+	case unix.EADDRINUSE:
+		e.Owner = inetOwner(t)
+		if e.Owner != nil && e.Owner.TimeWait {
+			e.Hint = "reuse_addr = true binds beside it"
+		}
+	case unix.EACCES:
+		if first, ok := sysctlNumber("net/ipv4/ip_unprivileged_port_start"); ok && int(t.addr.Port()) < first {
+			e.Hint = fmt.Sprintf("ports under %d need CAP_NET_BIND_SERVICE; or lower net.ipv4.ip_unprivileged_port_start", first)
+		}
+	case unix.EADDRNOTAVAIL:
+		e.Hint = "no interface has this address; free_bind = true binds it before one has"
+	case unix.EINVAL:
+		if t.addr.Addr().IsLinkLocalUnicast() && t.addr.Addr().Zone() == "" {
+			e.Hint = fmt.Sprintf("a link-local address needs its interface: [%s%%eth0]:%d", t.addr.Addr(), t.addr.Port())
+		}
+	}
+	return e
+}

@@ -1,0 +1,104 @@
+package sys
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listening says whether fd accepts connections. A stream socket that was bound
+// by Bind and does not has been shut down by somebody who holds it: ListenAgain.
+func Listening(fd int) (bool, error) {
+	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	return n != 0, err
+}
+
+// SetNonblock sets or clears O_NONBLOCK for everybody who holds the socket.
+func SetNonblock(fd int, on bool) error { return unix.SetNonblock(fd, on) }
+
+// Cookie is the kernel's number for a socket: never used twice until reboot, and
+// the same through every descriptor (SO_COOKIE, Linux 4.12).
+func Cookie(fd int) (uint64, error) {
+	return unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+}
+
+// Inode is the number under which /proc and Owner know a socket.
+func Inode(fd int) (uint64, error) {
+	var st unix.Stat_t
+	err := unix.Fstat(fd, &st)
+	return st.Ino, err
+}
+
+// Queue looks at what waits in a held socket, in about a microsecond for tcp and
+// udp (kernel.md, section 5). For a listener these are connections: waiting,
+// allowed, and turned away. For udp queued and backlog are bytes of memory, as the
+// kernel counts them, and drops are datagrams. A unixgram socket tells only the
+// size of the next datagram. Unix sockets count no drops: their clients wait.
+func Queue(fd int) (queued, backlog int, drops uint64, err error) {
+	k, err := kindOf(fd)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	if k.family == unix.AF_UNIX {
+		queued, backlog, err = unixQueue(fd)
+		return queued, backlog, 0, err
+	}
+	if !k.inet() {
+		return 0, 0, 0, fmt.Errorf("no queue known for address family %d", k.family)
+	}
+	mem, err := memInfo(fd)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	drops = uint64(mem[unix.SK_MEMINFO_DROPS])
+	if k.udp() {
+		return int(mem[unix.SK_MEMINFO_RMEM_ALLOC]), int(mem[unix.SK_MEMINFO_RCVBUF]), drops, nil
+	}
+	// Of a listener, unacked is the accept queue and sacked its limit (tcp_get_info).
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	if info.State != tcpListen {
+		return 0, 0, drops, nil // shut down, or a connection: the fields mean something else
+	}
+	return int(info.Unacked), int(info.Sacked), drops, nil
+}
+
+func unixQueue(fd int) (queued, backlog int, err error) {
+	inode, err := Inode(fd)
+	if err != nil {
+		return 0, 0, err
+	}
+	list, err := diagUnixSockets(uint32(inode))
+	if err != nil {
+		return 0, 0, fmt.Errorf("unix_diag: %w", err)
+	}
+	if len(list) != 1 {
+		return 0, 0, fmt.Errorf("unix_diag: %d sockets with inode %d", len(list), inode)
+	}
+	if list[0].state != tcpListen {
+		return int(list[0].queue), 0, nil // the limit it tells is of the sending side
+	}
+	return int(list[0].queue), int(list[0].qlimit), nil
+}
+
+// memInfo is SO_MEMINFO; x/sys has no call for it.
+func memInfo(fd int) (m [unix.SK_MEMINFO_VARS]uint32, err error) {
+	size := uint32(unsafe.Sizeof(m))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&m)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return m, errno
+	}
+	return m, nil
+}
+
+func randomHex(bytes int) string {
+	b := make([]byte, bytes)
+	rand.Read(b) // never fails (crypto/rand)
+	return hex.EncodeToString(b)
+}
