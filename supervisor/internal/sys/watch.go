@@ -1,0 +1,161 @@
+package sys
+
+import (
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Watcher tells when held sockets become readable. Each is armed once: the first
+// connection disarms it, so a crowd at the door is one piece of news. Arming again
+// while the queue is not empty fires at once (epoll_ctl(2), EPOLLONESHOT), so
+// nothing is missed between two looks. One goroutine waits for all of them.
+type Watcher struct {
+	epoll, wake int
+
+	mu     sync.Mutex
+	seq    uint32             // of the last change
+	armed  map[int32]armament // by descriptor
+	closed bool
+	done   sync.WaitGroup // a Wait under way
+}
+
+// An armament is what an event must match to be news: an event that was under way
+// when its descriptor was disarmed carries an older number.
+type armament struct {
+	key uint64
+	seq uint32
+}
+
+// NewWatcher makes a Watcher; Close ends it.
+func NewWatcher() (*Watcher, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create: %w", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(epoll)
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	w := &Watcher{epoll: epoll, wake: wake, armed: map[int32]armament{}}
+	// Level-triggered and never read: once written, every Wait ends.
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)}); err != nil {
+		unix.Close(epoll)
+		unix.Close(wake)
+		return nil, fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return w, nil
+}
+
+// Arm asks to be told once, under key, when fd is readable or hung up: a listener
+// that somebody has shut down counts as both (see Listening). Arming an armed
+// descriptor changes its key.
+func (w *Watcher) Arm(fd int, key uint64) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return os.ErrClosed
+	}
+	w.seq++
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: int32(fd), Pad: int32(w.seq)}
+	// A descriptor that has fired is still in the kernel's set; one that was closed
+	// or never armed is not. The kernel knows best.
+	err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_MOD, fd, &ev)
+	if err == unix.ENOENT {
+		err = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &ev)
+	}
+	if err != nil {
+		return fmt.Errorf("watch descriptor %d: %w", fd, err)
+	}
+	w.armed[int32(fd)] = armament{key, w.seq}
+	return nil
+}
+
+// Disarm takes back what Arm asked for. After it has returned, Wait reports
+// nothing more of fd, even if an event was on its way. A descriptor that is not
+// armed is no error.
+func (w *Watcher) Disarm(fd int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return os.ErrClosed
+	}
+	delete(w.armed, int32(fd))
+	// Taken out, not set to no events: hang-ups would still be reported.
+	err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+	if err != nil && err != unix.ENOENT && err != unix.EBADF {
+		return fmt.Errorf("stop watching descriptor %d: %w", fd, err)
+	}
+	return nil
+}
+
+// Remove is Disarm for good. Call it before closing fd: others may hold the same
+// socket, and then the kernel goes on watching it.
+func (w *Watcher) Remove(fd int) error { return w.Disarm(fd) }
+
+// Wait blocks until there is news and stores the keys of what has fired; each of
+// them is disarmed. It returns os.ErrClosed after Close. keys must not be empty.
+func (w *Watcher) Wait(keys []uint64) (n int, err error) {
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return 0, os.ErrClosed
+	}
+	w.done.Add(1)
+	w.mu.Unlock()
+	defer w.done.Done()
+	events := make([]unix.EpollEvent, min(len(keys), 256))
+	for {
+		got, err := unix.EpollWait(w.epoll, events, -1)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("epoll_wait: %w", err)
+		}
+		n, err = w.collect(events[:got], keys)
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// collect keeps what is still wanted.
+func (w *Watcher) collect(events []unix.EpollEvent, keys []uint64) (n int, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return 0, os.ErrClosed
+	}
+	for _, ev := range events {
+		a, ok := w.armed[ev.Fd]
+		if !ok || a.seq != uint32(ev.Pad) {
+			continue
+		}
+		delete(w.armed, ev.Fd)
+		keys[n] = a.key
+		n++
+	}
+	return n, nil
+}
+
+// Close ends every Wait and then closes what the Watcher has of its own.
+func (w *Watcher) Close() error {
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return os.ErrClosed
+	}
+	w.closed = true
+	w.mu.Unlock()
+	if _, err := unix.Write(w.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
+		return fmt.Errorf("eventfd: %w", err)
+	}
+	w.done.Wait()
+	unix.Close(w.epoll)
+	unix.Close(w.wake)
+	return nil
+}
