@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"sync"
@@ -108,20 +107,34 @@ func notify(lines []string, f *os.File) error {
 	if path[0] != '/' && path[0] != '@' {
 		return fmt.Errorf("activation: NOTIFY_SOCKET=%q is neither a path nor an abstract name", path)
 	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Net: "unixgram", Name: path})
-	if err != nil {
-		return fmt.Errorf("activation: notify: %w", err)
+	if err := send(path, text, f); err != nil {
+		return fmt.Errorf("activation: notify %s: %w", path, err)
 	}
-	defer conn.Close()
+	return nil
+}
+
+// send sends one datagram. Package net cannot send descriptors from a datagram
+// socket that is connected.
+func send(path, text string, f *os.File) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	timeout := unix.NsecToTimeval(int64(patience))
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
 	var rights []byte
 	if f != nil {
 		rights = unix.UnixRights(int(f.Fd()))
 	}
-	conn.SetWriteDeadline(time.Now().Add(patience))
-	if _, _, err := conn.WriteMsgUnix([]byte(text), rights, nil); err != nil {
-		return fmt.Errorf("activation: notify: %w", err)
+	for {
+		err := unix.Sendmsg(fd, []byte(text), rights, &unix.SockaddrUnix{Name: path}, 0)
+		if err != unix.EINTR {
+			return os.NewSyscallError("sendmsg", err)
+		}
 	}
-	return nil
 }
 
 // checkLines refuses what a supervisor would drop or read as something else.
