@@ -1,3 +1,10 @@
+// Package units reads unit files: TOML text becomes a Unit with every default
+// applied and every rule checked, or a list of problems, each with its place.
+//
+// It starts nothing and asks the system for nothing but the files it is told to
+// read: whether a user or a device exists is seen when it is used. The one thing to
+// know before calling it: the error of Parse and Load is Problems, all of them at
+// once, and with even one problem there is no result.
 package units
 
 import (
@@ -25,7 +32,7 @@ type Service struct {
 	Exec               []string
 	Directory          string   // absolute
 	Environment        []string // KEY=value, later ones win
-	EnvironmentFiles   []string // absolute; a leading "-" of the key is Optional here
+	EnvironmentFiles   []string // absolute; a leading "-" says that the file may be missing
 	InheritEnvironment bool
 	User, Group        string // names or numbers; "" is sockd's own
 	Umask              int    // -1: sockd's own
@@ -65,6 +72,16 @@ const (
 // Restart says which exits are followed by another start; systemd's words.
 type Restart string
 
+const (
+	No         Restart = "no"
+	OnSuccess  Restart = "on-success"
+	OnFailure  Restart = "on-failure"
+	OnAbnormal Restart = "on-abnormal"
+	OnWatchdog Restart = "on-watchdog"
+	OnAbort    Restart = "on-abort"
+	Always     Restart = "always"
+)
+
 // A Socket is what one table [socket.NAME] says.
 type Socket struct {
 	Name        string
@@ -74,7 +91,7 @@ type Socket struct {
 	ReuseAddr   *bool // nil: on for stream, off for datagram, decided per address
 	NonBlocking bool
 	Backlog     int  // 0: the system's maximum
-	IPv6Only    bool // tcp://[::]: only IPv6
+	IPv6Only    bool // no IPv4 where an address would take both; tcp6 and udp6 never take it
 
 	FreeBind     bool
 	Transparent  bool

@@ -1,0 +1,216 @@
+package units
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A source is a unit with the places of what is in it, for problems that are seen
+// only when everything has been read.
+type source struct {
+	document
+	unit   *Unit
+	set    map[string]*node // every key that is set, by its dotted path
+	listen [][]spot         // the place of each address, as in unit.Sockets[i].Listen
+}
+
+// A spot is a place in a file.
+type spot struct{ line, col int }
+
+// Parse reads one unit file. name is its path: it gives the unit's name and the
+// folder where relative paths start; it need not exist. The error is Problems.
+func Parse(name string, text []byte) (*Unit, error) {
+	s := parseSource(name, text)
+	s.problems = append(s.problems, conflicts([]*source{s})...)
+	if err := s.problems.err(); err != nil {
+		return nil, err
+	}
+	return s.unit, nil
+}
+
+// parseSource reads one file and checks all that can be seen in it alone, but for
+// its addresses: they are compared with everybody's.
+func parseSource(name string, text []byte) *source {
+	s := &source{document: document{file: name}, unit: &Unit{File: name}, set: map[string]*node{}}
+	base := filepath.Base(name)
+	s.unit.Name = strings.TrimSuffix(base, ".toml")
+	switch {
+	case s.unit.Name == base:
+		s.whole(wrong("the name of a unit file ends in .toml"))
+	case !ValidUnitName(s.unit.Name):
+		s.whole(&fault{"the unit name " + quote(s.unit.Name) + " is not valid", "letters, digits and _ . - with a letter or digit first, at most 64"})
+	}
+	folder, err := filepath.Abs(filepath.Dir(name))
+	if err != nil {
+		s.whole(wrong("the folder is unknown: %v", err))
+	}
+	s.unit.Dir = folder
+	if root := s.parse(text); root != nil {
+		s.decode(root)
+	}
+	s.placer, s.set = nil, nil // thousands of files may wait for the last check
+	return s
+}
+
+// ValidUnitName reports whether name can name a unit: [A-Za-z0-9][A-Za-z0-9_.-]{0,63}.
+func ValidUnitName(name string) bool {
+	for i, c := range []byte(name) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && (i == 0 || c != '_' && c != '.' && c != '-') {
+			return false
+		}
+	}
+	return name != "" && len(name) <= 64
+}
+
+// ValidSocketName reports whether name can name a socket: printable ASCII without
+// colon, at most 255 (sd_listen_fds_with_names(3)).
+func ValidSocketName(name string) bool {
+	for _, c := range []byte(name) {
+		if c < ' ' || c > '~' || c == ':' {
+			return false
+		}
+	}
+	return name != "" && len(name) <= 255
+}
+
+func (s *source) decode(root *node) {
+	var service, sockets *node
+	for _, n := range root.kids {
+		switch {
+		case strings.HasPrefix(n.key, "x-"):
+		case n.key == "service":
+			service = n
+		case n.key == "socket":
+			sockets = n
+		default:
+			s.unknown(n, tomlKey(n.key), []string{"service", "socket"}, func(name string) string {
+				switch {
+				case find(serviceKeys(), name) != nil:
+					return "it belongs in [service]"
+				case find(socketKeys(), name) != nil:
+					return "it belongs in [socket.NAME]"
+				}
+				return ""
+			})
+		}
+	}
+	nonBlocking := s.decodeService(service)
+	s.decodeSockets(sockets, nonBlocking)
+	s.rules(service, sockets)
+}
+
+// decodeService returns the default of the sockets' non_blocking.
+func (s *source) decodeService(n *node) bool {
+	if n == nil {
+		return false
+	}
+	if n.shape != table {
+		s.add(n.at, "service", wrong("want a table, read %s", describe(n)).write("[service]"))
+		return false
+	}
+	draft := &draft{Service: *newService()}
+	draft.Directory = s.unit.Dir
+	decodeTable(s, n, "service", serviceKeys(), draft, func(name string) string {
+		if find(socketKeys(), name) != nil {
+			return "it belongs in [socket.NAME]"
+		}
+		return ""
+	})
+	s.unit.Service = &draft.Service
+	return draft.nonBlocking
+}
+
+func (s *source) decodeSockets(n *node, nonBlocking bool) {
+	if n == nil {
+		return
+	}
+	if n.shape != table {
+		s.add(n.at, "socket", wrong("want a table for each socket, read %s", describe(n)).write("[socket.NAME]"))
+		return
+	}
+	for _, k := range n.kids {
+		path := dotted("socket", k.key)
+		switch {
+		case strings.HasPrefix(k.key, "x-") && k.shape != table:
+			continue // x-name is a socket's name if it is a table
+		case k.shape != table && find(socketKeys(), k.key) != nil:
+			s.add(k.at, path, &fault{"a socket needs a name", "begin its table with [socket.NAME]"})
+			continue
+		case k.shape != table:
+			s.add(k.at, path, wrong("want a table, read %s", describe(k)).write("[%s]", path))
+			continue
+		case !ValidSocketName(k.key):
+			s.add(k.at, path, &fault{quote(k.key) + " is not a socket's name", "printable ASCII without colon, at most 255"})
+		}
+		sock := newSocket(k.key)
+		sock.NonBlocking = nonBlocking
+		decodeTable(s, k, path, socketKeys(), sock, func(name string) string {
+			if find(serviceKeys(), name) != nil {
+				return "it belongs in [service]"
+			}
+			return ""
+		})
+		s.unit.Sockets = append(s.unit.Sockets, *sock)
+		s.listen = append(s.listen, s.spots(path, len(sock.Listen)))
+	}
+}
+
+// spots are the places of a socket's addresses.
+func (s *source) spots(path string, count int) []spot {
+	n := s.set[path+".listen"]
+	if n == nil || count == 0 {
+		return nil
+	}
+	nodes := []*node{n}
+	if n.shape == array {
+		nodes = n.kids
+	}
+	list := make([]spot, len(nodes))
+	for i, n := range nodes {
+		list[i].line, list[i].col = s.placer.place(n.value)
+	}
+	return list
+}
+
+// decodeTable reads the table n into *dst. elsewhere says where else a key is at home.
+func decodeTable[T any](s *source, n *node, path string, keys []key[T], dst *T, elsewhere func(name string) string) {
+	r := &reader{d: &s.document, dir: s.unit.Dir}
+	for _, kid := range n.kids {
+		full := path + "." + tomlKey(kid.key)
+		k := find(keys, kid.key)
+		switch {
+		case strings.HasPrefix(kid.key, "x-"):
+		case k == nil:
+			s.unknown(kid, full, names(keys), elsewhere)
+		default:
+			s.set[full] = kid
+			r.path = full
+			k.kind.read(r, &k.keyInfo, kid, k.field(dst))
+		}
+	}
+}
+
+// habits are words of others that no likeness of letters leads to ours.
+var habits = map[string]string{
+	"command": "exec", "cmd": "exec", "run": "exec", "execstart": "exec", "exec_start": "exec", "workdir": "directory", "cwd": "directory",
+	"working_directory": "directory", "env": "environment", "env_file": "environment_files", "environment_file": "environment_files",
+	"replicas": "instances", "workers": "instances", "processes": "instances", "timeout": "stop_timeout", "kill_signal": "stop_signal",
+	"type": "ready", "address": "listen", "port": "listen", "path": "listen", "listen_stream": "listen", "bind": "listen", "owner": "user",
+	"permissions": "mode", "queue": "backlog", "mptcp": "", "restart_sec": "restart_delay", "timeout_stop_sec": "stop_timeout",
+	"timeout_start_sec": "start_timeout", "watchdog_sec": "watchdog", "sockets": "socket", "services": "service",
+}
+
+// unknown reports a key that does not exist, with the best guess at what was meant.
+func (s *source) unknown(n *node, full string, known []string, elsewhere func(string) string) {
+	f := wrong("unknown key")
+	if f.hint = elsewhere(n.key); f.hint == "" {
+		if meant := habits[strings.ToLower(n.key)]; slices.Contains(known, meant) {
+			f.hint = `did you mean "` + meant + `"?`
+		} else {
+			f.hint = didYouMean(n.key, known, true)
+		}
+	}
+	s.add(n.at, full, f)
+}

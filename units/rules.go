@@ -1,0 +1,135 @@
+package units
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// rules checks what holds across keys, and sets the defaults that depend on them.
+func (s *source) rules(service, sockets *node) {
+	u := s.unit
+	switch {
+	case service == nil && sockets == nil:
+		s.add(0, "", &fault{"the unit has neither a service nor a socket", "write [service] with exec, or [socket.NAME] with listen"})
+		return
+	case sockets != nil && sockets.shape == table && len(sockets.kids) == 0:
+		s.add(sockets.at, "socket", wrong("no socket is in it").write("[socket.NAME] with listen"))
+	}
+	if u.Service != nil {
+		s.serviceRules(service, sockets != nil)
+	}
+	for i := range u.Sockets {
+		s.socketRules(&u.Sockets[i], sockets.kid(u.Sockets[i].Name))
+	}
+	s.descriptorNames(sockets)
+}
+
+func (s *source) serviceRules(n *node, hasSockets bool) {
+	sv := s.unit.Service
+	if s.set["service.exec"] == nil {
+		s.add(n.at, "service.exec", &fault{"is missing", "leave [service] out if the unit only holds sockets"})
+	}
+	switch {
+	case sv.Start == "" && hasSockets:
+		sv.Start = Demand
+	case sv.Start == "":
+		sv.Start = Boot
+	case sv.Start == Demand && !hasSockets:
+		s.add(s.set["service.start"].value, "service.start", wrong("nobody can demand it: the unit has no socket").write(`"boot"`))
+	}
+	if sv.RestartDelay > sv.RestartDelayMax {
+		at, other := "service.restart_delay", "service.restart_delay_max"
+		text := formatDuration(sv.RestartDelay) + " is more than restart_delay_max, which is " + formatDuration(sv.RestartDelayMax)
+		if s.set[at] == nil {
+			at, other = other, at
+			text = formatDuration(sv.RestartDelayMax) + " is less than restart_delay, which is " + formatDuration(sv.RestartDelay)
+		}
+		f := wrong("%s", text)
+		if s.set[other] == nil {
+			f.hint = "set " + strings.TrimPrefix(other, "service.") + " too"
+		}
+		s.add(s.set[at].value, at, f)
+	}
+	if n := s.set["service.non_blocking"]; n != nil && !hasSockets {
+		s.add(n.at, "service.non_blocking", wrong("the unit has no socket"))
+	}
+}
+
+func (s *source) socketRules(sock *Socket, n *node) {
+	path := dotted("socket", sock.Name)
+	if s.set[path+".listen"] == nil {
+		s.add(n.at, path+".listen", wrong("is missing").write(`one such as listen = ":8080"`))
+	}
+	if len(sock.Listen) == 0 {
+		return // said already; nothing can be held against it
+	}
+	for _, k := range socketKeys() {
+		set := s.set[path+"."+k.name]
+		if set == nil || k.needs == toAll {
+			continue
+		}
+		fits := 0
+		for _, a := range sock.Listen {
+			if a.takes(k.needs) {
+				fits++
+			}
+		}
+		if fits == 0 {
+			s.add(set.at, path+"."+k.name, wrong("is for %s addresses; none is here", k.needs))
+		}
+	}
+	for i, a := range sock.Listen {
+		s.addressRules(sock, path, i, a)
+	}
+	if sock.PerInstance && s.unit.Service == nil {
+		s.add(s.set[path+".per_instance"].at, path+".per_instance", wrong("the unit has no service, so no instances"))
+	}
+}
+
+func (s *source) addressRules(sock *Socket, path string, i int, a Address) {
+	at := s.set[path+".listen"]
+	if at.shape == array {
+		at = at.kids[i]
+	}
+	for _, k := range []struct {
+		on   bool
+		name string
+	}{{sock.PerInstance, "per_instance"}, {sock.ReusePort, "reuse_port"}} {
+		// One misfit among fitting addresses; where none fits, that has been said.
+		if k.on && a.Unix() && len(sock.Listen) > 1 && !allUnix(sock.Listen) {
+			s.add(at.value, path+".listen", &fault{a.String() + " cannot have " + k.name, "give it a [socket.NAME] of its own"})
+		}
+	}
+	ip := a.AddrPort().Addr()
+	if ip.Is6() && ip.IsLinkLocalUnicast() && sock.BindToDevice == "" {
+		s.add(at.value, path+".listen", wrong("%s is link-local: it needs a device", ip).write(`bind_to_device = "eth0"`))
+	}
+	if ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}) && a.Stream() || ip.IsMulticast() && a.Stream() {
+		s.add(at.value, path+".listen", wrong("%s is not an address of one machine: connections cannot come to it", ip).write(`"udp://%s"`, a.Address))
+	}
+}
+
+func allUnix(list []Address) bool {
+	for _, a := range list {
+		if !a.Unix() {
+			return false
+		}
+	}
+	return true
+}
+
+// descriptorNames refuses a socket called http@2 beside a per-instance http: what
+// is held of the two would have one name.
+func (s *source) descriptorNames(sockets *node) {
+	for _, sock := range s.unit.Sockets {
+		i := strings.LastIndexByte(sock.Name, '@')
+		if i < 0 || !isDigits(sock.Name[i+1:]) {
+			continue
+		}
+		for _, other := range s.unit.Sockets {
+			if other.Name == sock.Name[:i] && other.PerInstance {
+				s.add(sockets.kid(sock.Name).at, dotted("socket", sock.Name), wrong("is also the name of an instance's socket of %s", dotted("socket", other.Name)))
+			}
+		}
+	}
+}
