@@ -14,18 +14,38 @@ import (
 // A UnixPath is the name of a bound Unix socket in the file system, and what was
 // made for it. It is plain data: saved as JSON, it serves the next supervisor.
 type UnixPath struct {
-	Path       string // absolute, public
-	Hidden     string `json:",omitempty"` // a second hard link beside it; "" if there is none
-	NoHidden   string `json:",omitempty"` // why there is none
-	Dev, Inode uint64 // of the socket's file; held by the socket, so not reused while it is open
-	Dirs       []Made `json:",omitempty"` // folders that sockd made for it, outermost first
+	Path     string // absolute, public
+	Hidden   string `json:",omitempty"` // a second hard link beside it; "" if there is none
+	NoHidden string `json:",omitempty"` // why there is none
+	FileID          // of the socket's file
+	Dirs     []Made `json:",omitempty"` // folders that sockd made for it, outermost first
 }
 
-// A Made folder is known by its inode: a folder of the same name that somebody
-// else made later is not ours to remove.
+// A Made folder is known by more than its name: a folder that somebody else made
+// later in its place is not ours to remove.
 type Made struct {
-	Path       string
+	Path string
+	FileID
+}
+
+// A FileID tells a file from every other, also from a later one that was given the
+// same inode number, which happens at once on some file systems.
+type FileID struct {
 	Dev, Inode uint64
+	Born       int64 // nanoseconds since 1970; 0 where the file system does not know
+}
+
+// identify looks at the name itself, not behind a symbolic link.
+func identify(name string) (id FileID, mode uint32, err error) {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, name, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st); err != nil {
+		return FileID{}, 0, err
+	}
+	id = FileID{Dev: unix.Mkdev(st.Dev_major, st.Dev_minor), Inode: st.Ino}
+	if st.Mask&unix.STATX_BTIME != 0 {
+		id.Born = st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
+	}
+	return id, uint32(st.Mode), nil
 }
 
 // bindUnix binds unix, unixgram and unixpacket.
@@ -127,7 +147,11 @@ func (p *UnixPath) bind(fd, typ int, o *Options) error {
 	if st.Mode&unix.S_IFMT != unix.S_IFSOCK || !isSocketFile(fd, filepath.Dir(p.Path), &st) {
 		return fmt.Errorf("%s was replaced by somebody else while it was made", p.Path)
 	}
-	p.Dev, p.Inode = uint64(st.Dev), st.Ino
+	id, _, err := identify(p.Path)
+	if err != nil || id.Inode != st.Ino {
+		return fmt.Errorf("%s was replaced by somebody else while it was made", p.Path)
+	}
+	p.FileID = id
 	p.hide()
 	return setAccess(file, &st, mode, o)
 }
@@ -179,9 +203,6 @@ func (p *UnixPath) hide() {
 
 // is says whether the name is the socket's file.
 func (p *UnixPath) is(name string) (bool, error) {
-	var st unix.Stat_t
-	if err := unix.Lstat(name, &st); err != nil {
-		return false, err
-	}
-	return st.Mode&unix.S_IFMT == unix.S_IFSOCK && uint64(st.Dev) == p.Dev && st.Ino == p.Inode, nil
+	id, mode, err := identify(name)
+	return err == nil && mode&unix.S_IFMT == unix.S_IFSOCK && id == p.FileID, err
 }

@@ -111,11 +111,11 @@ func (p *UnixPath) makeDirs(dir string, mode fs.FileMode) error {
 		if err != nil {
 			return fmt.Errorf("directory_mode: %w", err)
 		}
-		var st unix.Stat_t
-		if err := unix.Lstat(d, &st); err != nil {
+		id, _, err := identify(d)
+		if err != nil {
 			return fmt.Errorf("directory_mode: %w", err)
 		}
-		m := Made{Path: d, Dev: uint64(st.Dev), Inode: st.Ino}
+		m := Made{d, id}
 		p.Dirs, made.dirs[d] = append(p.Dirs, m), m
 		if err := os.Chmod(d, mode); err != nil {
 			return fmt.Errorf("directory_mode: %w", err)
@@ -125,8 +125,8 @@ func (p *UnixPath) makeDirs(dir string, mode fs.FileMode) error {
 }
 
 func (m Made) still() bool {
-	var st unix.Stat_t
-	return unix.Lstat(m.Path, &st) == nil && uint64(st.Dev) == m.Dev && st.Ino == m.Inode
+	id, _, err := identify(m.Path)
+	return err == nil && id == m.FileID
 }
 
 // remove removes an empty folder of ours; one with something in it stays.
@@ -152,12 +152,12 @@ func exists(name string) bool {
 }
 
 func describe(name string) string {
-	var st unix.Stat_t
-	if unix.Lstat(name, &st) != nil {
+	_, mode, err := identify(name)
+	switch {
+	case err != nil:
 		return "something"
-	}
-	if st.Mode&unix.S_IFMT == unix.S_IFSOCK {
+	case mode&unix.S_IFMT == unix.S_IFSOCK:
 		return "another socket"
 	}
-	return fileType(st.Mode)
+	return fileType(mode)
 }

@@ -25,19 +25,18 @@ func (p *UnixPath) take(fd, typ int) error {
 
 // evict removes a stale socket, after proof.
 func (p *UnixPath) evict(typ int) error {
-	var st unix.Stat_t
-	err := unix.Lstat(p.Path, &st)
+	id, mode, err := identify(p.Path)
 	if err == unix.ENOENT {
 		return nil // gone by itself
 	}
 	if err != nil {
 		return err
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
-		return &BindError{Op: "bind", Err: unix.EADDRINUSE, Hint: "there is " + fileType(st.Mode) + " of that name, which sockd leaves alone"}
+	if mode&unix.S_IFMT != unix.S_IFSOCK {
+		return &BindError{Op: "bind", Err: unix.EADDRINUSE, Hint: "there is " + fileType(mode) + " of that name, which sockd leaves alone"}
 	}
 	if err := probe(p.Path); err != unix.ECONNREFUSED {
-		e := &BindError{Op: "bind", Err: unix.EADDRINUSE, Owner: fileOwner(&st)}
+		e := &BindError{Op: "bind", Err: unix.EADDRINUSE, Owner: fileOwner(id)}
 		switch {
 		case err == unix.EACCES:
 			e.Hint = "sockd may not connect to it to see whether it is in use"
@@ -56,11 +55,7 @@ func (p *UnixPath) evict(typ int) error {
 		}
 		return fmt.Errorf("remove the stale socket: %w", err)
 	}
-	var moved unix.Stat_t
-	if err := unix.Lstat(aside, &moved); err != nil {
-		return err
-	}
-	if moved.Dev != st.Dev || moved.Ino != st.Ino || !stale(aside) {
+	if moved, _, err := identify(aside); err != nil || moved != id || !stale(aside) {
 		if err := os.Link(aside, p.Path); err != nil {
 			return fmt.Errorf("%s was bound by somebody else in this moment and is now %s: %w", p.Path, aside, err)
 		}
@@ -72,8 +67,8 @@ func (p *UnixPath) evict(typ int) error {
 
 // stale is the proof: it is a socket, and nobody is behind it.
 func stale(path string) bool {
-	var st unix.Stat_t
-	return unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK && probe(path) == unix.ECONNREFUSED
+	_, mode, err := identify(path)
+	return err == nil && mode&unix.S_IFMT == unix.S_IFSOCK && probe(path) == unix.ECONNREFUSED
 }
 
 // probe tries to connect as a datagram socket, whatever is there. A path without
@@ -90,15 +85,15 @@ func probe(path string) error {
 }
 
 // fileOwner finds the socket that is bound to a file.
-func fileOwner(st *unix.Stat_t) *Owner {
-	return unixOwner(func(s *diagUnix) bool { return s.boundTo(st) })
+func fileOwner(id FileID) *Owner {
+	return unixOwner(func(s *diagUnix) bool { return s.boundTo(id) })
 }
 
 // boundTo compares what the kernel's list says with a file. The list has 32 bits
 // of the inode and the kernel's own form of the device.
-func (s *diagUnix) boundTo(st *unix.Stat_t) bool {
-	dev := unix.Major(uint64(st.Dev))<<20 | unix.Minor(uint64(st.Dev))
-	return s.vfsIno != 0 && s.vfsIno == uint32(st.Ino) && s.vfsDev == dev
+func (s *diagUnix) boundTo(id FileID) bool {
+	dev := unix.Major(id.Dev)<<20 | unix.Minor(id.Dev)
+	return s.vfsIno != 0 && s.vfsIno == uint32(id.Inode) && s.vfsDev == dev
 }
 
 // unixOwner finds the Unix socket that matches, a listener first.
