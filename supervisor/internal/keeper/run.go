@@ -1,0 +1,206 @@
+package keeper
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockd/sockd/supervisor/internal/sys"
+)
+
+// A run is one listed process and what has come of it, until nothing is left.
+type run struct {
+	l    *Local
+	id   ID
+	mark string
+
+	mu     sync.Mutex
+	main   *sys.Process // nil before fork
+	leaf   *sys.Leaf    // nil without cgroup
+	early  unix.Signal  // the last signal asked for before there was a process
+	ending bool         // main has ended, the rest is being killed
+	gone   bool         // the keeper has been closed
+	killed map[int]bool // other processes of the run that had to be killed
+
+	formers []*sys.Process // main processes before MAINPID= named another
+	others  sync.WaitGroup // goroutines beside that of live; none begins after ending
+}
+
+// born calls fork, unless the run is not wanted any more, and takes the child in.
+func (r *run) born(fork func() (*sys.Starting, *sys.Leaf, error)) (*sys.Starting, error) {
+	r.mu.Lock()
+	early := r.early
+	r.mu.Unlock()
+	if early == unix.SIGKILL {
+		return nil, &sys.Failure{Stage: "fork", Detail: "not started", Errno: unix.ECANCELED}
+	}
+	s, leaf, err := fork()
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	r.main, r.leaf = s.Process, leaf
+	early = r.early
+	if r.gone {
+		s.Process.Close()
+	}
+	r.mu.Unlock()
+	r.l.Born(r.id, s.Pid)
+	if early != 0 {
+		r.signal(early)
+	}
+	return s, nil
+}
+
+// live follows the run from birth to the end and posts its news.
+func (r *run) live(s *sys.Starting, err error) {
+	if err != nil {
+		r.l.Post(failed(r.id, err))
+		return
+	}
+	failure := s.Execed()
+	if failure == nil {
+		r.l.Post(Event{ID: r.id, Kind: Execed, Pid: s.Pid})
+	} else {
+		s.Signal(unix.SIGKILL) // it is about to die in any case
+	}
+	main, status, err := r.wait(s.Process)
+	if r.abandoned() {
+		return
+	}
+	r.finish(main)
+	if failure != nil {
+		r.l.Post(failed(r.id, failure))
+		return
+	}
+	ev := Event{ID: r.id, Kind: Exited, Pid: main.Pid, Code: status.Code, Signal: status.Signal, Core: status.Core, Killed: len(r.killed)}
+	if err != nil {
+		ev.Code, ev.Err = -1, err.Error()
+	}
+	r.l.Post(ev)
+}
+
+func failed(id ID, err error) Event {
+	ev := Event{ID: id, Kind: SpawnFailed, Stage: "fork", Err: err.Error()}
+	if f := (*sys.Failure)(nil); errors.As(err, &f) {
+		ev.Stage, ev.Err = f.Stage, f.Why()
+	}
+	return ev
+}
+
+// wait returns when the main process has ended, whichever that is by then. It is
+// still a zombie.
+func (r *run) wait(main *sys.Process) (*sys.Process, sys.Status, error) {
+	for {
+		status, err := main.Wait()
+		next := r.next(main)
+		if next == main {
+			return main, status, err
+		}
+		main = next
+	}
+}
+
+// next is the process to wait for after former. The same one means that the run
+// is ending: from here on nobody can name another main process. The exit of a
+// former one is an orphan's, but an orphan that nobody else may reap.
+func (r *run) next(former *sys.Process) *sys.Process {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.main == former || r.gone {
+		r.ending = true
+		return former
+	}
+	r.formers = append(r.formers, former)
+	r.others.Go(func() {
+		former.Wait()
+		r.l.orphans.Reap(former)
+	})
+	return r.main
+}
+
+func (r *run) current() *sys.Process {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.main
+}
+
+// finish kills what is left of the run, and only then reaps its main process:
+// until then nobody else can have its pid, by which leftovers are known. What the
+// kernel holds delays this run's end and nothing else.
+func (r *run) finish(main *sys.Process) {
+	var err error
+	if r.leaf != nil {
+		err = r.killLeaf(main.Pid)
+	} else {
+		err = r.l.sweeper.KillRest(r.marks(main), r.count)
+	}
+	if err != nil {
+		r.l.log.Warn("leftovers", slog.String("run", r.id.String()), slog.Any("err", err))
+	}
+	for _, former := range r.formers {
+		if former.Alive() { // it has slipped out of what ties a run together
+			r.count(former.Pid)
+			former.Signal(unix.SIGKILL)
+		}
+	}
+	r.others.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.l.orphans.Reap(main)
+	if r.leaf != nil {
+		if err := r.leaf.Remove(); err != nil {
+			r.l.log.Warn("cgroup stays", slog.String("run", r.id.String()), slog.Any("err", err))
+		}
+	}
+}
+
+func (r *run) killLeaf(main int) error {
+	if empty, err := r.leaf.Empty(); empty || err != nil {
+		return err
+	}
+	r.countLeaf(main)
+	return r.leaf.KillAll()
+}
+
+// countLeaf notes who is about to be killed besides main.
+func (r *run) countLeaf(main int) {
+	pids, _ := r.leaf.Procs()
+	for _, pid := range pids {
+		if pid != main {
+			r.count(pid)
+		}
+	}
+}
+
+func (r *run) count(pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.killed == nil {
+		r.killed = map[int]bool{}
+	}
+	r.killed[pid] = true
+}
+
+func (r *run) marks(main *sys.Process) sys.Mark { return sys.Mark{Main: main.Pid, Env: r.mark} }
+
+// abandon lets go of the process without touching it.
+func (r *run) abandon() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gone = true
+	if r.main != nil {
+		r.main.Close()
+	}
+	for _, former := range r.formers {
+		former.Close()
+	}
+}
+
+func (r *run) abandoned() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.gone
+}

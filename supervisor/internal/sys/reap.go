@@ -1,0 +1,246 @@
+package sys
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Status is how a process ended: by exit with Code, or, if Signal is not 0, killed by it.
+type Status struct {
+	Code   int
+	Signal int
+	Core   bool // it left a core
+}
+
+// ErrStatusUnknown means that a process has ended and nobody could tell us how:
+// it was not our child, and the kernel keeps no exit status for others (before Linux 6.15).
+var ErrStatusUnknown = errors.New("exit status unknown: not our child")
+
+// ErrMoved ends a Wait that somebody has called off.
+var ErrMoved = errors.New("wait called off")
+
+// A Process is one process and never another that got its number: it is waited
+// for and signalled by pidfd. Where the kernel has none (before Linux 5.4) the
+// number is safe too, for a child of ours keeps it until Reap.
+type Process struct {
+	Pid   int
+	pidfd *os.File // in Go's poller, so that a wait costs no thread; nil without pidfd
+	moved atomic.Bool
+
+	mu     sync.Mutex // without pidfd: between a signal and the reaping
+	reaped bool
+}
+
+// pidfdWorks tells whether a process can be waited for by pidfd: not before Linux
+// 5.4, and not under every container filter. A variable for tests.
+var pidfdWorks = sync.OnceValue(func() bool {
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return unix.Waitid(unix.P_PIDFD, fd, nil, unix.WEXITED|unix.WNOHANG, nil) == unix.ECHILD
+})
+
+// newProcess makes a Process; pidfd is -1 where there is none.
+func newProcess(pid, pidfd int) *Process {
+	p := &Process{Pid: pid}
+	switch {
+	case pidfd < 0:
+	case !pidfdWorks():
+		unix.Close(pidfd)
+	default:
+		unix.SetNonblock(pidfd, true)
+		p.pidfd = os.NewFile(uintptr(pidfd), "pidfd")
+	}
+	return p
+}
+
+// Open makes a Process of any process. The caller has to make sure afterwards
+// that it is the one he means: the number may have passed on before the call.
+func Open(pid int) (*Process, error) {
+	if !pidfdWorks() {
+		if err := unix.Kill(pid, 0); err != nil && err != unix.EPERM {
+			return nil, fmt.Errorf("process %d: %w", pid, err)
+		}
+		return newProcess(pid, -1), nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("process %d: %w", pid, err)
+	}
+	return newProcess(pid, fd), nil
+}
+
+// Pinned tells whether the process can be waited for and signalled by pidfd.
+func (p *Process) Pinned() bool { return p.pidfd != nil }
+
+// Wait returns how the process ended, when it has. It does not reap: the status
+// can be read again and the number stays taken. For a process that is not our
+// child it may return ErrStatusUnknown; ErrMoved after CallOff.
+func (p *Process) Wait() (Status, error) {
+	if p.pidfd == nil {
+		return waitid(unix.P_PID, p.Pid, unix.WEXITED|unix.WNOWAIT)
+	}
+	raw, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return Status{}, err
+	}
+	var st Status
+	var result error
+	err = raw.Read(func(fd uintptr) bool {
+		st, result = waitid(unix.P_PIDFD, int(fd), unix.WEXITED|unix.WNOWAIT|unix.WNOHANG)
+		if errors.Is(result, unix.ECHILD) {
+			st, result = p.waitForeign(int(fd))
+		}
+		return !errors.Is(result, unix.EAGAIN)
+	})
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && p.moved.Swap(false):
+		p.pidfd.SetReadDeadline(time.Time{})
+		return Status{}, ErrMoved
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return Status{}, ErrStatusUnknown // nobody has reaped it
+	case err != nil:
+		return Status{}, err
+	}
+	return st, result
+}
+
+// CallOff makes one Wait that is under way, or else the next, return ErrMoved. It
+// does nothing without pidfd.
+func (p *Process) CallOff() {
+	if p.pidfd != nil {
+		p.moved.Store(true)
+		p.pidfd.SetReadDeadline(past)
+	}
+}
+
+// waitid asks for the status of a child; EAGAIN if it has not ended.
+func waitid(kind, id, options int) (Status, error) {
+	var info unix.Siginfo
+	for {
+		err := unix.Waitid(kind, id, &info, options, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return Status{}, err
+		}
+		break
+	}
+	if info.Signo == 0 {
+		return Status{}, unix.EAGAIN // WNOHANG, and nothing to tell
+	}
+	// The kernel's siginfo_t: three ints, then a union aligned as a pointer is, which
+	// for SIGCHLD begins with pid, uid and status (sigaction(2)).
+	const union = (12 + unsafe.Sizeof(uintptr(0)) - 1) &^ (unsafe.Sizeof(uintptr(0)) - 1)
+	value := int(*(*int32)(unsafe.Add(unsafe.Pointer(&info), union+8)))
+	switch info.Code {
+	case cldExited:
+		return Status{Code: value}, nil
+	case cldDumped:
+		return Status{Signal: value, Core: true}, nil
+	default:
+		return Status{Signal: value}, nil
+	}
+}
+
+const (
+	cldExited = 1 // CLD_EXITED
+	cldDumped = 3 // CLD_DUMPED
+)
+
+// patience is how long the parent of a dead process that is not our child may
+// take to reap it before we do without its status.
+const patience = time.Second
+
+// waitForeign is waitid for a process that is not our child: EAGAIN while it
+// lives, or while its parent has not reaped it yet; only then the kernel hands its
+// status to others.
+func (p *Process) waitForeign(fd int) (Status, error) {
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	if n, err := unix.Poll(poll, 0); err != nil || n == 0 {
+		return Status{}, unix.EAGAIN
+	}
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	switch err := unix.IoctlPidfdInfo(fd, &info); {
+	case err == nil && info.Mask&unix.PIDFD_INFO_EXIT != 0:
+		ws := unix.WaitStatus(info.Exit_code)
+		if ws.Signaled() {
+			return Status{Signal: int(ws.Signal()), Core: ws.CoreDump()}, nil
+		}
+		return Status{Code: ws.ExitStatus()}, nil
+	case poll[0].Revents&unix.POLLHUP == 0 && err == nil:
+		// A zombie. The reaping wakes us (POLLHUP, Linux 6.9).
+		p.pidfd.SetReadDeadline(time.Now().Add(patience))
+		return Status{}, unix.EAGAIN
+	}
+	return Status{}, ErrStatusUnknown
+}
+
+// Reap takes a dead child off the process table, and closes the handle. For a
+// process that is not our child it only closes.
+func (p *Process) Reap() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reaped {
+		return
+	}
+	p.reaped = true
+	if p.pidfd == nil {
+		waitid(unix.P_PID, p.Pid, unix.WEXITED|unix.WNOHANG)
+		return
+	}
+	p.control(func(fd int) error {
+		_, err := waitid(unix.P_PIDFD, fd, unix.WEXITED|unix.WNOHANG)
+		return err
+	})
+	p.pidfd.Close()
+}
+
+// Close gives the handle up without waiting for the process.
+func (p *Process) Close() {
+	if p.pidfd != nil {
+		p.pidfd.Close()
+	}
+}
+
+// Signal sends sig. A process that has ended is no error.
+func (p *Process) Signal(sig unix.Signal) error {
+	var err error
+	if p.pidfd == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.reaped {
+			return nil
+		}
+		err = unix.Kill(p.Pid, sig)
+	} else {
+		err = p.control(func(fd int) error { return unix.PidfdSendSignal(fd, sig, nil, 0) })
+	}
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// control runs f with the descriptor, which cannot be closed meanwhile.
+func (p *Process) control(f func(fd int) error) error {
+	raw, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var result error
+	if err := raw.Control(func(fd uintptr) { result = f(int(fd)) }); err != nil {
+		return err
+	}
+	return result
+}

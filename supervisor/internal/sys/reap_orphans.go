@@ -1,0 +1,184 @@
+package sys
+
+import (
+	"errors"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Subreaper makes orphaned descendants come to us instead of to process 1.
+func Subreaper() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
+
+// Orphans reaps the dead children that nobody waits for: processes that services
+// have left behind and that came to us as subreaper or as process 1. It never
+// touches one that is known, and so must not be used in a program that has
+// children of its own, for instance by os/exec. A nil *Orphans does nothing.
+type Orphans struct {
+	forks sync.RWMutex // held for writing by a sweep, so that none sees a child before it is known
+	mu    sync.Mutex   // guards known
+	known map[int]struct{}
+	stop  func()
+}
+
+// settle is how long the first SIGCHLD waits for company before one sweep serves
+// all: an orphan is a zombie for that long and no longer.
+const settle = 50 * time.Millisecond
+
+// NewOrphans begins to reap.
+func NewOrphans() *Orphans {
+	o := &Orphans{known: map[int]struct{}{}}
+	hint := make(chan os.Signal, 1)
+	done := make(chan struct{})
+	signal.Notify(hint, unix.SIGCHLD)
+	o.stop = sync.OnceFunc(func() {
+		signal.Stop(hint)
+		close(done)
+	})
+	go o.watch(hint, done)
+	return o
+}
+
+// watch takes SIGCHLD as a hint: signals merge, so they are not counted.
+func (o *Orphans) watch(hint <-chan os.Signal, done <-chan struct{}) {
+	timer := time.NewTimer(0) // some may have been there before us
+	for {
+		select {
+		case <-timer.C:
+			o.sweep()
+			select {
+			case <-hint:
+			case <-done:
+				return
+			}
+			timer.Reset(settle)
+		case <-done:
+			return
+		}
+	}
+}
+
+// Close ends the reaping.
+func (o *Orphans) Close() {
+	if o != nil {
+		o.stop()
+	}
+}
+
+// Fork runs f, which forks, and makes the child known before a sweep can see it.
+func (o *Orphans) Fork(f func() (*Starting, error)) (*Starting, error) {
+	if o == nil {
+		return f()
+	}
+	o.forks.RLock()
+	defer o.forks.RUnlock()
+	s, err := f()
+	if err == nil {
+		o.set(s.Pid, true)
+	}
+	return s, err
+}
+
+// Adopt makes p known if check still finds it alive: from then on somebody waits for it.
+func (o *Orphans) Adopt(p *Process, check func() bool) bool {
+	if o == nil {
+		return check()
+	}
+	o.forks.RLock()
+	defer o.forks.RUnlock()
+	if !check() {
+		return false
+	}
+	o.set(p.Pid, true)
+	return true
+}
+
+// Reap reaps p and forgets it.
+func (o *Orphans) Reap(p *Process) {
+	if o == nil {
+		p.Reap()
+		return
+	}
+	// Forgotten before it is reaped, for then the number may mean another child; and
+	// with no sweep in between, which would take it for an orphan.
+	o.forks.RLock()
+	defer o.forks.RUnlock()
+	o.set(p.Pid, false)
+	p.Reap()
+}
+
+// Abandon takes Adopt back: p may be reaped as an orphan.
+func (o *Orphans) Abandon(p *Process) {
+	if o != nil {
+		o.set(p.Pid, false)
+	}
+	p.Close()
+}
+
+func (o *Orphans) set(pid int, known bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if known {
+		o.known[pid] = struct{}{}
+	} else {
+		delete(o.known, pid)
+	}
+}
+
+func (o *Orphans) knows(pid int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, ok := o.known[pid]
+	return ok
+}
+
+// sweep reaps every dead child that is not known. Asking for any dead child is not
+// enough: the kernel keeps naming the first, which may be known and still waiting
+// for its leftovers to die, and the ones behind it would stay.
+func (o *Orphans) sweep() {
+	o.forks.Lock()
+	defer o.forks.Unlock()
+	if _, err := waitid(unix.P_ALL, 0, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL); err != nil {
+		return // no dead child
+	}
+	for _, pid := range childrenOfOurs() {
+		if !o.knows(pid) {
+			waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOHANG|unix.WALL)
+		}
+	}
+}
+
+// childrenOfOurs lists our children, dead or alive. The kernel lists them by the
+// thread they belong to, if it was built to (CONFIG_PROC_CHILDREN).
+func childrenOfOurs() []int {
+	var pids []int
+	threads, _ := os.ReadDir("/proc/self/task")
+	for _, t := range threads {
+		b, err := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
+		if errors.Is(err, os.ErrNotExist) && t.Name() == strconv.Itoa(os.Getpid()) {
+			return childrenByLook()
+		}
+		for field := range strings.FieldsSeq(string(b)) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+func childrenByLook() []int {
+	snap, _ := lookAround()
+	var pids []int
+	for pid, s := range snap {
+		if s.parent == os.Getpid() {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}

@@ -1,0 +1,150 @@
+package sys
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockd/sockd/supervisor/internal/sys/trampoline"
+)
+
+// A Spec says what to start and with what.
+type Spec struct {
+	trampoline.Job
+
+	Files  []int // become 3, 4, … of the child, in this order
+	Output int   // becomes 1 and 2; -1: /dev/null
+	Leaf   *Leaf // the cgroup to be born in; nil: ours
+}
+
+// A Failure is the step of preparation that failed: its Error reads like
+// "exec: ./web: no such file or directory". Stages: fork, job, descriptors, user,
+// directory, exec, and killed for a child that was ended before it came to exec.
+type Failure = trampoline.Failure
+
+// A Starting is a child between fork and exec.
+type Starting struct {
+	*Process
+	status *os.File // reading end of the status pipe
+}
+
+// Start forks a child that will become the program. It returns as soon as the
+// trampoline runs, about a millisecond later; Execed tells how it went on. The
+// error is a *Failure of stage fork, and means that there is no child.
+func Start(s *Spec) (*Starting, error) {
+	child, err := start(s)
+	if err != nil {
+		var errno syscall.Errno
+		if !errors.As(err, &errno) {
+			errno = syscall.EINVAL
+		}
+		return nil, &Failure{Stage: "fork", Detail: err.Error(), Errno: errno}
+	}
+	return child, nil
+}
+
+var devNull = sync.OnceValues(func() (int, error) {
+	return unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+})
+
+func start(s *Spec) (*Starting, error) {
+	job, err := sealedJob(&s.Job)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(job)
+	null, err := devNull()
+	if err != nil {
+		return nil, fmt.Errorf("open /dev/null: %w", err)
+	}
+	output := s.Output
+	if output < 0 {
+		output = null
+	}
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("pipe: %w", err)
+	}
+	defer unix.Close(pipe[1])
+	unix.SetNonblock(pipe[0], true) // this end is nobody else's, and Go's poller may have it
+	status := os.NewFile(uintptr(pipe[0]), "status pipe")
+
+	files := make([]uintptr, 0, len(s.Files)+5)
+	files = append(files, uintptr(null), uintptr(output), uintptr(output))
+	for _, fd := range s.Files {
+		files = append(files, uintptr(fd))
+	}
+	files = append(files, uintptr(job), uintptr(pipe[1]))
+
+	pidfd := -1
+	attr := syscall.ProcAttr{
+		Env:   trampoline.Env(len(s.Files)),
+		Files: files,
+		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
+	}
+	if s.Leaf != nil {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, s.Leaf.fd
+	}
+	// ForkExec and not package os: it takes plain numbers, so that O_NONBLOCK of what
+	// is handed over stays as it is, and it waits for nobody behind our back.
+	pid, err := syscall.ForkExec(trampoline.Program, []string{trampoline.Argv0}, &attr)
+	if err != nil {
+		status.Close()
+		return nil, err
+	}
+	return &Starting{Process: newProcess(pid, pidfd), status: status}, nil
+}
+
+// sealedJob returns a file with the encoded job that nobody can change any more.
+func sealedJob(j *trampoline.Job) (fd int, err error) {
+	b, err := j.Encode()
+	if err != nil {
+		return -1, err
+	}
+	fd, err = unix.MemfdCreate("sockd-job", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return -1, fmt.Errorf("memfd: %w", err)
+	}
+	for at := 0; at < len(b) && err == nil; {
+		var n int
+		n, err = unix.Write(fd, b[at:])
+		at += max(n, 0)
+		if err == unix.EINTR {
+			err = nil
+		}
+	}
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, trampoline.Seals)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("memfd: %w", err)
+	}
+	return fd, nil
+}
+
+// Execed waits until the program runs, or tells the step that failed. After a
+// failure the child is dead or about to die, and is still to be waited for.
+func (s *Starting) Execed() error {
+	defer s.status.Close()
+	b, err := io.ReadAll(io.LimitReader(s.status, trampoline.MaxReport))
+	if err != nil {
+		return &Failure{Stage: "fork", Detail: "status pipe", Errno: syscall.EIO}
+	}
+	reached, failure := trampoline.ParseReport(b)
+	switch {
+	case failure != nil:
+		return failure
+	case !reached:
+		return &Failure{Stage: "killed", Detail: "before exec", Errno: syscall.ECANCELED}
+	}
+	return nil
+}
+
+// A Credential is the identity a program runs under.
+type Credential = trampoline.Credential

@@ -1,0 +1,165 @@
+package sys
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Sweeper finds and ends the processes of runs that have no cgroup. One look at
+// /proc serves everybody who has asked before it began, so that a thousand runs
+// that end together cost two looks and not a thousand.
+type Sweeper struct {
+	mu   sync.Mutex
+	next *look // not yet begun
+	busy bool
+}
+
+type look struct {
+	marks []Mark
+	found [][]stat
+	err   error
+	done  chan struct{}
+}
+
+// members looks around, together with others, and returns who belongs to m.
+func (w *Sweeper) members(m Mark) ([]stat, error) {
+	w.mu.Lock()
+	if w.next == nil {
+		w.next = &look{done: make(chan struct{})}
+	}
+	l, i := w.next, len(w.next.marks)
+	l.marks = append(l.marks, m)
+	if !w.busy {
+		w.busy = true
+		go w.work()
+	}
+	w.mu.Unlock()
+	<-l.done
+	if l.err != nil {
+		return nil, l.err
+	}
+	return l.found[i], nil
+}
+
+// work looks until nobody asks any more.
+func (w *Sweeper) work() {
+	for {
+		w.mu.Lock()
+		l := w.next
+		w.next = nil
+		if l == nil {
+			w.busy = false
+			w.mu.Unlock()
+			return
+		}
+		w.mu.Unlock()
+		var snap snapshot
+		if snap, l.err = lookAround(); l.err == nil {
+			l.found = snap.members(l.marks)
+		}
+		close(l.done)
+	}
+}
+
+// Has tells whether pid is a living process of the run.
+func (w *Sweeper) Has(m Mark, pid int) bool {
+	list, err := w.members(m)
+	for _, s := range list {
+		if s.pid == pid {
+			return err == nil
+		}
+	}
+	return false
+}
+
+// KillRest kills the processes of the run but for its main process, and returns
+// when none is left; killed is called for each. What the kernel holds is waited
+// for; what we may not kill is an error.
+func (w *Sweeper) KillRest(m Mark, killed func(pid int)) error {
+	for {
+		left, err := w.KillOnce(m, killed)
+		if err != nil || left == 0 {
+			return err
+		}
+	}
+}
+
+// KillOnce is one round of KillRest. It returns how many were left before it.
+func (w *Sweeper) KillOnce(m Mark, killed func(pid int)) (left int, err error) {
+	list, err := w.members(m)
+	if err != nil {
+		return 0, err
+	}
+	var dying []*Process
+	var errs []error
+	for _, s := range list {
+		p, err := killExactly(s)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("kill process %d: %w", s.pid, err))
+		} else if p != nil {
+			killed(s.pid)
+			dying = append(dying, p)
+		}
+	}
+	for _, p := range dying {
+		p.waitDead()
+		p.Close()
+	}
+	return len(list), errors.Join(errs...)
+}
+
+// killExactly kills the process that was seen, and not one that has got its
+// number since. It is nil if there is nothing left to kill.
+func killExactly(s stat) (*Process, error) {
+	p, err := Open(s.pid)
+	if errors.Is(err, unix.ESRCH) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	now, ok := readStat(s.pid)
+	if ok = ok && now.start == s.start && !now.dead(); ok {
+		err = p.Signal(unix.SIGKILL)
+	}
+	if !ok || err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// waitDead returns when the process is dead, be it reaped or not.
+func (p *Process) waitDead() {
+	if p.pidfd == nil {
+		// Nothing tells of the death of somebody else's child before Linux 5.3.
+		for tick := time.NewTicker(10 * time.Millisecond); p.Alive(); <-tick.C {
+		}
+		return
+	}
+	raw, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Read(func(fd uintptr) bool {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(poll, 0)
+		return err != unix.EINTR && (err != nil || n > 0)
+	})
+}
+
+// Stopped tells whether the process is stopped by a signal or a tracer.
+func (p *Process) Stopped() bool {
+	s, ok := readStat(p.Pid)
+	return ok && s.stopped()
+}
+
+// Alive tells whether the process lives: a zombie does not.
+func (p *Process) Alive() bool {
+	s, ok := readStat(p.Pid)
+	return ok && !s.dead() && p.Signal(0) == nil
+}
