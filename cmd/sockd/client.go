@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sort"
+	"time"
+
+	"github.com/sockd/sockd/supervisor"
+	"github.com/spf13/cobra"
+)
+
+// client returns a client for the supervisor that the flags name.
+func client(cmd *cobra.Command) (*supervisor.Client, error) {
+	dir, err := cmd.Flags().GetString("runtime-dir")
+	if err != nil {
+		return nil, err
+	}
+	if dir == "" {
+		dir = supervisor.DefaultRuntimeDir()
+	}
+	return supervisor.NewClient(dir), nil
+}
+
+// runtimeDirs are the folders where a supervisor may be: the one that the flags
+// name, or the default and those of `sockd run -l` below it.
+func runtimeDirs(cmd *cobra.Command) []string {
+	if dir, _ := cmd.Flags().GetString("runtime-dir"); dir != "" {
+		return []string{dir}
+	}
+	base := supervisor.DefaultRuntimeDir()
+	below, _ := filepath.Glob(filepath.Join(base, "run-*"))
+	sort.Strings(below)
+	return append([]string{base}, below...)
+}
+
+// said turns an error of the control API into one with the documented exit code.
+func said(err error) error {
+	var api *supervisor.APIError
+	switch {
+	case errors.Is(err, supervisor.ErrNotRunning):
+		return &exitError{code: exitNotRunning, text: err.Error(), hint: "start it with `sockd run`, or name its folder with --runtime-dir"}
+	case errors.As(err, &api) && api.Status == http.StatusNotFound:
+		return &exitError{code: exitNoUnit, text: api.Text}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &exitError{code: exitTimedOut, text: "no answer in time"}
+	}
+	return err
+}
+
+// verbTexts say what a verb does, for --help.
+var verbTexts = map[string]string{
+	"start":   "Start units, and forgive what has failed before",
+	"stop":    "Stop units: their processes leave, their sockets stay",
+	"restart": "Replace a unit's processes one by one: the new one is ready before the old one leaves",
+	"reload":  "Send units their reload_signal; without a unit, read all files again",
+}
+
+func newVerb(verb string) *cobra.Command {
+	var noWait bool
+	var timeout time.Duration
+	use := verb + " UNIT…"
+	check := cobra.MinimumNArgs(1)
+	if verb == "reload" {
+		use, check = "reload [UNIT…]", cobra.ArbitraryArgs
+	}
+	cmd := &cobra.Command{Use: use, Short: verbTexts[verb], Args: argsOrMisuse(check),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := client(cmd)
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 {
+				if err := c.Reload(cmd.Context()); err != nil {
+					return said(err)
+				}
+				fmt.Println("reloaded")
+				return nil
+			}
+			for _, name := range args {
+				out, err := c.Verb(cmd.Context(), name, verb, !noWait, timeout)
+				if err != nil {
+					return said(err)
+				}
+				if err := conclude(verb, out); err != nil {
+					return err
+				}
+			}
+			return nil
+		}}
+	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait for the outcome")
+	cmd.Flags().DurationVar(&timeout, "timeout", 90*time.Second, "how long to wait for the outcome")
+	return cmd
+}
+
+// pastTense of the verbs, for what is said when they are done.
+var pastTense = map[string]string{"start": "started", "stop": "stopped", "restart": "restarted", "reload": "reloaded"}
+
+// conclude says an outcome and turns it into an exit code.
+func conclude(verb string, out supervisor.Outcome) error {
+	because := ""
+	if out.Because != "" {
+		because = ": " + out.Because
+	}
+	switch out.Outcome {
+	case supervisor.Done:
+		fmt.Fprintf(os.Stdout, "%s: %s%s\n", out.Unit, pastTense[verb], because)
+		return nil
+	case supervisor.Asked:
+		fmt.Fprintf(os.Stdout, "%s: asked to %s\n", out.Unit, verb)
+		return nil
+	}
+	code := map[string]int{supervisor.TimedOut: exitTimedOut, supervisor.RolledBack: exitRolledBack}[out.Outcome]
+	if code == 0 {
+		code = exitFailed
+	}
+	return &exitError{code: code, text: fmt.Sprintf("%s: not %s (%s)%s", out.Unit, pastTense[verb], out.Outcome, because),
+		hint: "see `sockd status " + out.Unit + "`"}
+}

@@ -1,0 +1,100 @@
+// Command sockd holds the listening sockets of services and runs the services
+// behind them. See docs/ for the unit files and `sockd help` for the verbs.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes, as documented.
+const (
+	exitDone       = 0
+	exitFailed     = 1
+	exitMisuse     = 2
+	exitNotRunning = 3
+	exitNoUnit     = 4
+	exitTimedOut   = 5
+	exitRolledBack = 6
+)
+
+// An exitError ends the command with a code of its own. Text may be empty: then
+// everything has been said.
+type exitError struct {
+	code int
+	text string
+	hint string
+}
+
+func (e *exitError) Error() string { return e.text }
+
+// misuse is an error in how the command was called.
+func misuse(format string, args ...any) error {
+	return &exitError{code: exitMisuse, text: fmt.Sprintf(format, args...)}
+}
+
+func main() { os.Exit(execute(os.Args[1:])) }
+
+func execute(args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(context.Background())
+	if err == nil {
+		return exitDone
+	}
+	e := &exitError{code: exitFailed, text: err.Error()}
+	if !errors.As(err, &e) && strings.HasPrefix(err.Error(), "unknown ") {
+		e.code = exitMisuse
+	}
+	if e.text != "" {
+		fmt.Fprintln(os.Stderr, "sockd: "+strings.TrimPrefix(e.text, "sockd: "))
+	}
+	if e.hint != "" {
+		fmt.Fprintln(os.Stderr, "       "+e.hint)
+	}
+	return e.code
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sockd",
+		Short: "Hold listening sockets and run the services behind them",
+		Long: `sockd holds the listening sockets of services, starts the services on demand or
+at once, and hands them the sockets, so that they come and go while no client
+notices. It reads one TOML file for each unit.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return misuse("unknown command %q; see `sockd help`", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &exitError{code: exitMisuse, text: err.Error(), hint: "see `" + cmd.CommandPath() + " --help`"}
+	})
+	root.PersistentFlags().String("runtime-dir", os.Getenv("SOCKD_RUNTIME_DIR"), "folder of the control socket (SOCKD_RUNTIME_DIR)")
+	root.AddCommand(newRun(), newCheck(), newStatus(), newSchema(), newVersion())
+	for _, verb := range []string{"start", "stop", "restart", "reload"} {
+		root.AddCommand(newVerb(verb))
+	}
+	root.SetHelpCommandGroupID("")
+	return root
+}
+
+// argsOrMisuse makes cobra's complaints about arguments exit with 2.
+func argsOrMisuse(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return &exitError{code: exitMisuse, text: err.Error(), hint: "usage: " + cmd.UseLine()}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/sockd/sockd/supervisor"
+	"github.com/sockd/sockd/units"
+	"github.com/spf13/cobra"
+)
+
+// runFlags are what `sockd run` takes.
+type runFlags struct {
+	listen      []string
+	instances   int
+	perInstance bool
+	now         bool
+	emit        bool
+	logFormat   string
+}
+
+func newRun() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run [UNIT.toml|FOLDER]… | run -l [NAME=]ADDRESS … -- COMMAND [ARG…]",
+		Short: "Supervise units",
+		Long: `Supervise the units of the files and folders given; with none, those of ./sockd.d,
+else of /etc/sockd for root or ~/.config/sockd for others.
+
+With -l, supervise one command without a file: each -l is a socket it is handed.
+
+Signals: TERM and INT stop everything within the stop timeouts, a second INT kills;
+HUP reads the files again.`,
+		Example: `  sockd run hello.toml
+  sockd run -l http=:8080 -n 4 --per-instance -- ./web -v`,
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
+	}
+	cmd.Flags().StringArrayVarP(&f.listen, "listen", "l", nil, "a socket for the command: [NAME=]ADDRESS; may be repeated")
+	cmd.Flags().IntVarP(&f.instances, "instances", "n", 1, "with -l: how many instances")
+	cmd.Flags().BoolVar(&f.perInstance, "per-instance", false, "with -l: each instance its own socket (SO_REUSEPORT)")
+	cmd.Flags().BoolVar(&f.now, "now", false, "with -l: start at once, not with the first connection")
+	cmd.Flags().BoolVar(&f.emit, "emit", false, "with -l: print the unit file and end")
+	cmd.Flags().StringVar(&f.logFormat, "log-format", "text", "text, or json for structured lines")
+	return cmd
+}
+
+func (f *runFlags) run(cmd *cobra.Command, args []string) error {
+	if f.logFormat != "text" && f.logFormat != "json" {
+		return misuse("--log-format: %q is neither text nor json", f.logFormat)
+	}
+	adhoc := len(f.listen) > 0
+	if !adhoc {
+		for _, name := range []string{"instances", "per-instance", "now", "emit"} {
+			if cmd.Flags().Changed(name) {
+				return misuse("--%s goes with -l", name)
+			}
+		}
+		if cmd.ArgsLenAtDash() >= 0 {
+			return misuse("a command after -- needs a socket: -l ADDRESS")
+		}
+	}
+	var (
+		set  *units.Set
+		load func() (*units.Set, error)
+		err  error
+	)
+	if adhoc {
+		unit, err := f.unit(cmd, args)
+		if err != nil {
+			return err
+		}
+		if f.emit {
+			text, err := unit.TOML()
+			if err == nil {
+				_, err = os.Stdout.Write(text)
+			}
+			return err
+		}
+		set = &units.Set{Units: []*units.Unit{unit}}
+	} else {
+		paths, err := unitPaths(args)
+		if err != nil {
+			return err
+		}
+		load = func() (*units.Set, error) { return units.Load(paths...) }
+		if set, err = load(); err != nil {
+			return problems(err)
+		}
+	}
+	dir, err := runtimeDir(cmd, adhoc)
+	if err != nil {
+		return err
+	}
+	return supervise(supervisor.Config{
+		Units: set, Load: load, RuntimeDir: dir, Reap: true,
+		Output: os.Stdout, Format: supervisor.Format(f.logFormat), Colour: colours(os.Stdout),
+	}, f.logFormat)
+}
+
+// unitPaths are the files and folders to read.
+func unitPaths(args []string) ([]string, error) {
+	if len(args) > 0 {
+		return args, nil
+	}
+	dirs := []string{"sockd.d"}
+	if os.Getuid() == 0 {
+		dirs = append(dirs, "/etc/sockd")
+	} else if config, err := os.UserConfigDir(); err == nil {
+		dirs = append(dirs, filepath.Join(config, "sockd"))
+	}
+	for _, dir := range dirs {
+		if st, err := os.Stat(dir); err == nil && st.IsDir() {
+			return []string{dir}, nil
+		}
+	}
+	return nil, &exitError{code: exitMisuse, text: fmt.Sprintf("no units: none of %q is a folder", dirs),
+		hint: "name a unit file or a folder: sockd run hello.toml"}
+}
+
+// runtimeDir is where the control socket goes. A command without a file has a
+// folder of its own, so that any number can run side by side.
+func runtimeDir(cmd *cobra.Command, adhoc bool) (string, error) {
+	dir, err := cmd.Flags().GetString("runtime-dir")
+	if err != nil || dir != "" {
+		return dir, err
+	}
+	dir = supervisor.DefaultRuntimeDir()
+	if adhoc {
+		dir = filepath.Join(dir, fmt.Sprintf("run-%d", os.Getpid()))
+	}
+	return dir, nil
+}
+
+// supervise runs until a signal ends it.
+func supervise(cfg supervisor.Config, logFormat string) error {
+	log, flush := newLog(os.Stderr, logFormat)
+	defer flush()
+	cfg.Log = log
+	s := supervisor.New(cfg)
+
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	go func() {
+		interrupted := false
+		for sig := range signals {
+			switch {
+			case sig == syscall.SIGHUP:
+				s.Reload(ctx) // it logs what was wrong
+			case sig == syscall.SIGPIPE: // somebody has stopped reading our output
+			case sig == syscall.SIGINT && interrupted:
+				s.Kill()
+			default:
+				interrupted = true
+				stop()
+			}
+		}
+	}()
+	err := s.Run(ctx)
+	var ended *supervisor.ExitError
+	if errors.As(err, &ended) {
+		return &exitError{code: ended.Code}
+	}
+	return err
+}

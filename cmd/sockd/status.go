@@ -1,0 +1,153 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/sockd/sockd/supervisor"
+	"github.com/spf13/cobra"
+)
+
+func newStatus() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "status [UNIT…]",
+		Short: "Say how units are",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if output != "text" && output != "json" {
+				return misuse("-o: %q is neither text nor json", output)
+			}
+			all, err := statuses(cmd, args)
+			if err != nil {
+				return err
+			}
+			if output == "json" {
+				e := json.NewEncoder(os.Stdout)
+				e.SetEscapeHTML(false)
+				e.SetIndent("", "  ")
+				return e.Encode(all)
+			}
+			return printStatus(os.Stdout, all, time.Now(), colours(os.Stdout))
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
+}
+
+// statuses asks every supervisor there may be.
+func statuses(cmd *cobra.Command, names []string) ([]supervisor.UnitStatus, error) {
+	all := []supervisor.UnitStatus{}
+	var notRunning error
+	running := false
+	for _, dir := range runtimeDirs(cmd) {
+		some, err := supervisor.NewClient(dir).Units(cmd.Context())
+		switch {
+		case errors.Is(err, supervisor.ErrNotRunning):
+			if notRunning == nil {
+				notRunning = err
+			}
+			continue
+		case err != nil:
+			return nil, said(err)
+		}
+		running = true
+		all = append(all, some...)
+	}
+	if !running {
+		return nil, said(notRunning)
+	}
+	if len(names) == 0 {
+		return all, nil
+	}
+	chosen := []supervisor.UnitStatus{}
+	for _, name := range names {
+		n := len(chosen)
+		for _, st := range all {
+			if st.Name == name {
+				chosen = append(chosen, st)
+			}
+		}
+		if len(chosen) == n {
+			return nil, &exitError{code: exitNoUnit, text: fmt.Sprintf("no unit is called %q", name)}
+		}
+	}
+	return chosen, nil
+}
+
+// printStatus writes a line for each instance and each socket.
+func printStatus(w io.Writer, all []supervisor.UnitStatus, now time.Time, colour bool) error {
+	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(tw, "UNIT\tSTATE\tFOR\tPID\tSTARTS\tWHY")
+	for _, u := range all {
+		if len(u.Instances) == 0 {
+			fmt.Fprintf(tw, "%s\t%s\t\t\t\t\n", u.Name, u.State)
+		}
+		for _, in := range u.Instances {
+			var pids []string
+			why := in.Because
+			for _, r := range in.Runs {
+				if r.Pid != 0 {
+					pids = append(pids, fmt.Sprint(r.Pid))
+				}
+				if r.Status != "" {
+					why = printable(r.Status)
+				}
+			}
+			if in.NextIn != "" {
+				why += "; next start in " + in.NextIn
+			}
+			fmt.Fprintf(tw, "%s@%d\t%s\t%s\t%s\t%d\t%s\n", u.Name, in.Instance, in.State, since(now, in.Since), strings.Join(pids, ","), in.Starts, why)
+		}
+	}
+	fmt.Fprintln(tw, "\t\t\t\t\t")
+	fmt.Fprintln(tw, "SOCKET\tNAME\tADDRESS\tQUEUED\tDROPS\t")
+	for _, u := range all {
+		for _, k := range u.Sockets {
+			place := u.Name
+			if k.Instance > 0 {
+				place += fmt.Sprintf("@%d", k.Instance)
+			}
+			fmt.Fprintf(tw, "%s\t%s\t%s://%s\t%s\t%d\t\n", place, k.Name, k.Network, k.Address, queue(k), k.Drops)
+		}
+	}
+	return tw.Flush()
+}
+
+func queue(k supervisor.SocketStatus) string {
+	if k.Backlog == 0 {
+		return fmt.Sprint(k.Queued)
+	}
+	return fmt.Sprintf("%d of %d", k.Queued, k.Backlog)
+}
+
+// since says a span as people do: 5s, 3m, 2h, 4d.
+func since(now, then time.Time) string {
+	switch d := now.Sub(then); {
+	case then.IsZero():
+		return ""
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%dd", int(d.Hours()/24))
+	}
+}
+
+// printable keeps what a service says of itself from steering the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r >= 0x7f && r < 0xa0 {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}

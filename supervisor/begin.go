@@ -1,0 +1,214 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/supervisor/internal/machine"
+	"github.com/sockd/sockd/supervisor/internal/sys"
+	"github.com/sockd/sockd/units"
+	"golang.org/x/sys/unix"
+)
+
+// begin asks the keeper what there is, which is nothing on a fresh start, and goes
+// on from there: the same code after a boot, a crash and an upgrade.
+func (s *Supervisor) begin() error {
+	inv, err := s.keeper.Inventory()
+	if err != nil {
+		return fmt.Errorf("keeper: %w", err)
+	}
+	fresh := len(inv.States) == 0
+	if fd, ok := inv.Descriptors["control"]; ok {
+		s.heldControl = fd
+	}
+	for _, conf := range s.cfg.Units.Units {
+		s.units[conf.Name] = s.recall(conf, inv)
+	}
+	s.recallRemoved(inv)
+	if err := s.openAll(fresh); err != nil {
+		s.releaseAll()
+		return err
+	}
+	s.dropPassed()
+	s.publishUnits()
+	for _, u := range s.sorted() {
+		s.resume(u, inv)
+	}
+	s.dropStrangers(inv)
+	return nil
+}
+
+// recall makes a unit from its saved state, or a new one if there is none.
+func (s *Supervisor) recall(conf *units.Unit, inv keeper.Inventory) *unit {
+	u := newUnit(conf)
+	state, ok := inv.States[conf.Name]
+	if !ok {
+		return u
+	}
+	var saved savedUnit
+	var sockets []savedSocket
+	err := json.Unmarshal(state, &saved)
+	if err == nil {
+		err = json.Unmarshal(saved.Sockets, &sockets)
+	}
+	switch {
+	case err != nil:
+	case saved.Version != stateVersion:
+		err = fmt.Errorf("version %d, not %d", saved.Version, stateVersion)
+	case saved.Machine == nil || len(saved.Machine.Instances) == 0:
+		err = errors.New("it is empty")
+	default:
+		err = saved.Machine.Check()
+	}
+	if err != nil {
+		s.log.Error("saved state set aside", "unit", conf.Name, "err", err)
+		return u
+	}
+	u.machine, u.recalled = saved.Machine, true
+	u.resize()
+	for _, k := range sockets {
+		if fd, ok := inv.Descriptors[k.Held]; ok {
+			u.sockets = append(u.sockets, &socket{held: k.Held, name: k.Name, addr: units.Address{Network: k.Network, Address: k.Address},
+				instance: k.Instance, fd: fd, real: k.Real, path: k.Path, inode: inodeOf(fd)})
+		}
+	}
+	for _, k := range u.sockets {
+		k.options = s.optionsFor(conf, k.name)
+	}
+	return u
+}
+
+func (s *Supervisor) optionsFor(conf *units.Unit, name string) sys.Options {
+	for i := range conf.Sockets {
+		if conf.Sockets[i].Name == name {
+			o, err := socketOptions(&conf.Sockets[i])
+			if err != nil {
+				s.log.Warn("socket options", "unit", conf.Name, "socket", name, "err", err)
+			}
+			return o
+		}
+	}
+	return sys.Options{}
+}
+
+// recallRemoved brings back units that configuration has lost while nobody
+// supervised: they are stopped in good order.
+func (s *Supervisor) recallRemoved(inv keeper.Inventory) {
+	for name := range inv.States {
+		if s.units[name] != nil {
+			continue
+		}
+		u := s.recall(&units.Unit{Name: name, Service: &units.Service{StopSignal: 15, Umask: -1, Instances: 1}}, inv)
+		u.removed = true
+		s.units[name] = u
+	}
+}
+
+// openAll binds what is missing. On a fresh start nothing may be; later, what
+// cannot be bound is said, and the rest goes on.
+func (s *Supervisor) openAll(fresh bool) error {
+	var problems []error
+	for _, u := range s.sorted() {
+		if u.removed {
+			continue
+		}
+		b, err := s.bind(u, u.conf, nil)
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		gone, err := s.commitBinding(b)
+		if err != nil {
+			return err
+		}
+		s.release(gone)
+	}
+	if len(problems) > 0 && !fresh {
+		s.log.Error("sockets not bound", "err", errors.Join(problems...))
+		return nil
+	}
+	return errors.Join(problems...)
+}
+
+// resume takes up the runs the keeper lists, lets the machine square them with
+// what was saved, and replays the news that nobody has acknowledged.
+func (s *Supervisor) resume(u *unit, inv keeper.Inventory) {
+	var held []machine.Held
+	var pending []keeper.Event
+	for _, c := range inv.Children {
+		if c.ID.Unit != u.conf.Name {
+			continue
+		}
+		if err := s.adopt(u, c, inv); err != nil {
+			s.log.Error("run not adopted", "unit", u.conf.Name, "instance", c.ID.Instance, "gen", c.ID.Gen, "err", err)
+		}
+		held = append(held, machine.Held{Instance: c.ID.Instance, Gen: c.ID.Gen, Running: c.Running, Signal: int(c.Last)})
+		pending = append(pending, c.Pending...)
+	}
+	saved := u.recalled
+	if saved || len(held) > 0 {
+		if !saved { // it could not be read: take over what runs
+			u.machine.Up = true
+		}
+		s.commit(u, u.machine.Recover(s.now(), held))
+		spec := machineSpec(u.conf)
+		if u.removed {
+			s.handle(u, machine.Stop{})
+		} else if spec != u.machine.Spec {
+			s.handle(u, machine.Respec{Spec: spec})
+		}
+	} else {
+		s.start(u)
+	}
+	s.settleFollowing()
+	for _, ev := range pending {
+		s.heard(ev)
+	}
+}
+
+// adopt takes up a run that was started before this supervisor began.
+func (s *Supervisor) adopt(u *unit, c keeper.Child, inv keeper.Inventory) error {
+	r := &run{id: c.ID, unit: u, pid: c.Pid, asked: time.Now(), notify: -1, log: -1, logDone: true}
+	u.runs[c.ID.Gen] = r
+	s.live++
+	if fd, ok := inv.Descriptors[r.held("notify")]; ok {
+		r.notify = fd
+		if err := s.watchNotify(r); err != nil {
+			return err
+		}
+	}
+	if fd, ok := inv.Descriptors[r.held("log")]; ok {
+		r.log, r.logDone = fd, false
+		return s.readLog(r)
+	}
+	return nil
+}
+
+// dropStrangers closes descriptors that belong to nothing any more, and ends runs
+// whose unit left no saved state.
+func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
+	for name := range inv.Descriptors {
+		kind, _, _ := strings.Cut(name, "/")
+		known := kind == "control"
+		for _, u := range s.units {
+			known = known || slices.ContainsFunc(u.sockets, func(k *socket) bool { return k.held == name })
+			for _, r := range u.runs {
+				known = known || r.held(kind) == name
+			}
+		}
+		if !known {
+			s.keeper.Release(name)
+		}
+	}
+	for _, c := range inv.Children {
+		if s.units[c.ID.Unit] == nil {
+			s.log.Warn("unknown run ended", "unit", c.ID.Unit, "instance", c.ID.Instance, "gen", c.ID.Gen, "pid", c.Pid)
+			s.keeper.Signal(c.ID, unix.SIGKILL)
+		}
+	}
+}

@@ -1,0 +1,238 @@
+package supervisor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The control API is HTTP and JSON on a Unix socket that only its owner and root
+// can reach. Readers take what is published; verbs become events in the loop.
+
+// serveControl opens the control socket and serves it until stop is called.
+func (s *Supervisor) serveControl(dir *runtimeDir) (stop func(), err error) {
+	if dir.path == "" {
+		return func() {}, nil
+	}
+	ln, err := s.listenControl(filepath.Join(dir.path, ControlSocket))
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	server := &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	go server.Serve(ln)
+	return func() {
+		server.Close()
+		os.Remove(filepath.Join(dir.path, ControlSocket))
+		s.keeper.Release("control")
+	}, nil
+}
+
+// listenControl takes the control socket that the keeper holds, or makes one. The
+// folder is ours alone and locked, so what lies at path is a dead supervisor's.
+func (s *Supervisor) listenControl(path string) (net.Listener, error) {
+	if s.heldControl >= 0 {
+		return listenerOf(s.heldControl)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if len(path) > 107 {
+		return nil, fmt.Errorf("%s: longer than the 107 bytes that a Unix socket allows; choose a shorter --runtime-dir", path)
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	unix.Fchmod(fd, 0o600) // the path is made with the socket's own mode, so it never is wider
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), os.Chmod(path, 0o600), unix.Listen(fd, 128)); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	if err := s.keeper.Hold("control", fd); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return listenerOf(fd)
+}
+
+// listenerOf makes a listener of a duplicate of fd. It is switched to non-blocking,
+// which is right here: nobody but sockd has it.
+func listenerOf(fd int) (net.Listener, error) {
+	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(dup), "control")
+	defer f.Close()
+	return net.FileListener(f)
+}
+
+// Handler returns the control API, for a program that embeds a supervisor and
+// serves it by itself.
+func (s *Supervisor) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/units", func(w http.ResponseWriter, r *http.Request) { reply(w, http.StatusOK, s.Units()) })
+	mux.HandleFunc("GET /v1/units/{name}", s.getUnit)
+	mux.HandleFunc("POST /v1/units/{name}/{verb}", s.postVerb)
+	mux.HandleFunc("GET /v1/sockets", s.getSockets)
+	mux.HandleFunc("GET /v1/events", s.getEvents)
+	mux.HandleFunc("POST /v1/reload", s.postReload)
+	mux.HandleFunc("GET /healthz", s.getHealth)
+	mux.HandleFunc("GET /readyz", s.getReady)
+	return mux
+}
+
+// An APIError is the body of every answer that is not a success.
+type APIError struct {
+	Text   string `json:"error"`
+	Status int    `json:"-"` // HTTP status
+}
+
+func (e *APIError) Error() string { return e.Text }
+
+func reply(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.Encode(body)
+}
+
+func (s *Supervisor) getUnit(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	st, ok := s.Unit(name)
+	if !ok {
+		reply(w, http.StatusNotFound, noUnit(name))
+		return
+	}
+	reply(w, http.StatusOK, st)
+}
+
+func noUnit(name string) *APIError { return &APIError{Text: fmt.Sprintf("no unit is called %q", name)} }
+
+func (s *Supervisor) getSockets(w http.ResponseWriter, r *http.Request) {
+	all := []SocketStatus{}
+	for _, u := range s.Units() {
+		all = append(all, u.Sockets...)
+	}
+	reply(w, http.StatusOK, all)
+}
+
+// postVerb does start, stop, restart and reload. It waits for the outcome, unless
+// wait=false, at most for timeout (a duration; default 90s).
+func (s *Supervisor) postVerb(w http.ResponseWriter, r *http.Request) {
+	name, verb := r.PathValue("name"), r.PathValue("verb")
+	do, ok := verbs[verb]
+	if !ok {
+		reply(w, http.StatusNotFound, &APIError{Text: fmt.Sprintf("no verb is called %q; there are start, stop, restart and reload", verb)})
+		return
+	}
+	timeout := 90 * time.Second
+	if t := r.URL.Query().Get("timeout"); t != "" {
+		var err error
+		if timeout, err = time.ParseDuration(t); err != nil || timeout <= 0 {
+			reply(w, http.StatusBadRequest, &APIError{Text: fmt.Sprintf("timeout: %q is no duration such as 30s", t)})
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	defer cancel()
+	out, err := do(s, ctx, name, r.URL.Query().Get("wait") != "false")
+	switch {
+	case errors.Is(err, errNoUnit):
+		reply(w, http.StatusNotFound, noUnit(name))
+	case err != nil:
+		reply(w, http.StatusConflict, &APIError{Text: err.Error()})
+	default:
+		reply(w, http.StatusOK, out)
+	}
+}
+
+func (s *Supervisor) postReload(w http.ResponseWriter, r *http.Request) {
+	if err := s.Reload(r.Context()); err != nil {
+		reply(w, http.StatusConflict, &APIError{Text: err.Error()})
+		return
+	}
+	reply(w, http.StatusOK, Outcome{Outcome: Done})
+}
+
+// getEvents sends the kept events and, unless follow=false, those to come, a JSON
+// object a line.
+func (s *Supervisor) getEvents(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	enc := json.NewEncoder(w)
+	if r.URL.Query().Get("follow") == "false" {
+		for _, e := range s.events.past() {
+			enc.Encode(e)
+		}
+		return
+	}
+	past, f := s.events.follow()
+	defer s.events.unfollow(f)
+	for _, e := range past {
+		enc.Encode(e)
+	}
+	rc := http.NewResponseController(w)
+	rc.Flush()
+	for {
+		select {
+		case e := <-f.events:
+			if n := s.events.takeLost(f); n > 0 {
+				enc.Encode(Event{Time: time.Now(), What: "lost", Because: fmt.Sprintf("this reader was too slow for %d events", n)})
+			}
+			if enc.Encode(e) != nil || rc.Flush() != nil {
+				return
+			}
+		case <-r.Context().Done():
+			return
+		case <-s.quit:
+			return
+		}
+	}
+}
+
+// getHealth asks the loop: a supervisor whose loop does not turn is not healthy.
+func (s *Supervisor) getHealth(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+	defer cancel()
+	if err := s.ask(ctx, func() error { return nil }); err != nil {
+		reply(w, http.StatusServiceUnavailable, &APIError{Text: err.Error()})
+		return
+	}
+	reply(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// getReady: every unit that is wished up is ready, or waits for a caller.
+func (s *Supervisor) getReady(w http.ResponseWriter, r *http.Request) {
+	select {
+	case <-s.started:
+	default:
+		reply(w, http.StatusServiceUnavailable, &APIError{Text: "starting"})
+		return
+	}
+	for _, u := range s.Units() {
+		for _, in := range u.Instances {
+			if u.Up && in.State != "ready" && in.State != "idle" && in.State != "ended" {
+				reply(w, http.StatusServiceUnavailable, &APIError{Text: fmt.Sprintf("%s@%d is %s", u.Name, in.Instance, in.State)})
+				return
+			}
+		}
+	}
+	reply(w, http.StatusOK, map[string]string{"status": "ready"})
+}

@@ -1,0 +1,108 @@
+package supervisor
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// A supervisor that dies is followed by another on the same keeper.
+func TestCrashOfTheSupervisorDisturbsNoService(t *testing.T) {
+	f := newFixture(t, "web", onDemand, "steady", `
+[service]
+role = print TEST_TEXT=one
+start = "boot"
+`)
+	f.awaitState("steady", 1, "ready")
+	a, err := ask("tcp", f.address("web", "http"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.awaitState("web", 1, "ready")
+	before := f.unit("web").Sockets[0]
+	const rounds = 20
+	for range rounds {
+		f.crash()
+		f.start()
+		again, err := ask("tcp", before.Address)
+		if err != nil || again != a {
+			t.Fatalf("%+v, then %+v, %v", a, again, err)
+		}
+	}
+	st := f.unit("web")
+	if st.Sockets[0].Inode != before.Inode || st.Instances[0].Runs[0].Pid != a.pid || st.State != "ready" {
+		t.Fatalf("%+v", st)
+	}
+	f.do("restart", "web", Done)
+	if again, err := ask("tcp", before.Address); err != nil || again.gen != 2 {
+		t.Fatalf("%+v, %v", again, err)
+	}
+}
+
+func TestExitWhileNobodySupervises(t *testing.T) {
+	f := newFixture(t, "web", onDemand)
+	address := f.address("web", "http")
+	a, err := ask("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.awaitState("web", 1, "ready")
+	f.crash()
+	syscall.Kill(a.pid, syscall.SIGKILL)
+	waitFor(t, "the exit to be recorded", func() bool {
+		inv, err := f.keeper.Inventory()
+		return err == nil && len(inv.Children) == 1 && !inv.Children[0].Running
+	})
+	f.start()
+	e := f.awaitState("web", 1, "exited")
+	if e.Exit.Signal != "SIGKILL" || e.Exit.Pid != a.pid {
+		t.Fatalf("%+v", e.Exit)
+	}
+	if again, err := ask("tcp", address); err != nil || again.gen != 2 {
+		t.Fatalf("%+v, %v", again, err)
+	}
+	exits := 0
+	for _, e := range f.s.events.past() {
+		if e.What == "exited" {
+			exits++
+		}
+	}
+	if exits != 1 {
+		t.Errorf("%d exit records for one process", exits)
+	}
+}
+
+func TestStopOutlivesACrash(t *testing.T) {
+	f := newFixture(t, "web", onDemand)
+	f.do("stop", "web", Done)
+	f.crash()
+	f.start()
+	if st := f.unit("web"); st.Up || st.State != "stopped" {
+		t.Fatalf("%+v", st)
+	}
+}
+
+func TestUnitRemovedWhileNobodySupervises(t *testing.T) {
+	f := newFixture(t, "web", onDemand, "gone", `
+[service]
+role = print TEST_TEXT=hello
+start = "boot"
+[socket.x]
+listen = "unix://./gone.sock"
+`)
+	f.awaitState("gone", 1, "ready")
+	f.crash()
+	os.Remove(f.dir + "/gone.toml")
+	f.start()
+	f.until("gone is gone", func() bool { _, ok := f.s.Unit("gone"); return !ok })
+	if _, err := os.Lstat(f.dir + "/gone.sock"); err == nil {
+		t.Error("its path is left")
+	}
+	inv, _ := f.keeper.Inventory()
+	for name := range inv.Descriptors {
+		if strings.Contains(name, "gone") {
+			t.Errorf("still held: %s", name)
+		}
+	}
+}

@@ -1,0 +1,165 @@
+package supervisor
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sockd/sockd/supervisor/internal/machine"
+)
+
+// An Event is one thing that happened, for people and programs: one line in the
+// log, one object in GET /v1/events.
+type Event struct {
+	Time     time.Time   `json:"time"`
+	Unit     string      `json:"unit"`
+	Instance int         `json:"instance,omitempty"`
+	Gen      uint64      `json:"gen,omitempty"`
+	Pid      int         `json:"pid,omitempty"`
+	What     string      `json:"event"`             // the new state, "exited", "not started", "reloading"
+	From     string      `json:"from,omitempty"`    // the state before
+	Because  string      `json:"because,omitempty"` // what brought it about
+	For      string      `json:"for,omitempty"`     // backoff: how long it lasts
+	After    string      `json:"after,omitempty"`   // ready: how long it took since the start
+	Exit     *ExitStatus `json:"exit,omitempty"`
+}
+
+// An ExitStatus is the record of one process's end. There is one for each process
+// that was started.
+type ExitStatus struct {
+	Time   time.Time `json:"time"`
+	Gen    uint64    `json:"gen"`
+	Pid    int       `json:"pid"`
+	Code   int       `json:"code"`             // exit code; 0 when a signal ended it
+	Signal string    `json:"signal,omitempty"` // SIGKILL; "" when it exited
+	Cause  string    `json:"cause"`            // "by itself", or why sockd told it to leave
+	Killed int       `json:"killed,omitempty"` // other processes of the run that had to be killed
+}
+
+// report turns a machine's report into an event.
+func (s *Supervisor) report(u *unit, a machine.Report) {
+	u.resize()
+	e := Event{Unit: u.conf.Name, Instance: a.Instance, Gen: a.Gen, What: string(a.To), From: string(a.From), Because: a.Because}
+	if a.Instance >= 1 && a.Instance <= len(u.since) && a.From != a.To {
+		u.since[a.Instance-1] = time.Now()
+	}
+	if a.For > 0 {
+		e.For = a.For.Round(time.Millisecond).String()
+	}
+	if r := u.runs[a.Gen]; r != nil && a.Gen != 0 {
+		e.Pid = r.pid
+		if a.To == machine.IsReady && r.ready.IsZero() {
+			r.ready = time.Now()
+			e.After = r.ready.Sub(r.asked).Round(100 * time.Microsecond).String()
+		}
+	}
+	s.tell(e)
+}
+
+// tell writes an event to the log and to those who follow the events.
+func (s *Supervisor) tell(e Event) {
+	e.Time = time.Now()
+	s.events.add(e)
+	level := slog.LevelInfo
+	switch e.What {
+	case string(machine.Backoff), string(machine.EndedFailed), "not started":
+		level = slog.LevelWarn
+	case "exited":
+		if e.Exit.Cause == "by itself" && (e.Exit.Code != 0 || e.Exit.Signal != "") {
+			level = slog.LevelWarn
+		}
+	}
+	if !s.log.Enabled(context.Background(), level) {
+		return
+	}
+	attrs := append(make([]slog.Attr, 0, 10), slog.String("unit", e.Unit))
+	add := func(ok bool, a slog.Attr) {
+		if ok {
+			attrs = append(attrs, a)
+		}
+	}
+	add(e.Instance > 0, slog.Int("instance", e.Instance))
+	add(e.Gen > 0, slog.Uint64("gen", e.Gen))
+	add(e.Pid > 0, slog.Int("pid", e.Pid))
+	add(e.Because != "", slog.String("because", e.Because))
+	add(e.For != "", slog.String("for", e.For))
+	add(e.After != "", slog.String("after", e.After))
+	if e.Exit != nil {
+		add(true, slog.String("cause", e.Exit.Cause))
+		add(e.Exit.Killed > 0, slog.Int("killed", e.Exit.Killed))
+	}
+	s.log.LogAttrs(context.Background(), level, e.What, attrs...)
+}
+
+// eventLogSize is how many events are kept for those who ask later.
+const eventLogSize = 1024
+
+// An eventLog keeps the last events and hands new ones to followers. A follower
+// that does not keep up loses events, and is told how many.
+type eventLog struct {
+	mu        sync.Mutex
+	ring      []Event
+	next      int
+	followers map[*follower]bool
+}
+
+type follower struct {
+	events chan Event
+	lost   int // guarded by the log's mutex
+}
+
+func newEventLog() *eventLog { return &eventLog{followers: map[*follower]bool{}} }
+
+func (l *eventLog) add(e Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.ring) < eventLogSize {
+		l.ring = append(l.ring, e)
+	} else {
+		l.ring[l.next] = e
+		l.next = (l.next + 1) % eventLogSize
+	}
+	for f := range l.followers {
+		select {
+		case f.events <- e:
+		default:
+			f.lost++
+		}
+	}
+}
+
+// past returns the kept events, oldest first.
+func (l *eventLog) past() []Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.kept()
+}
+
+func (l *eventLog) kept() []Event {
+	return append(append([]Event{}, l.ring[l.next:]...), l.ring[:l.next]...)
+}
+
+// follow returns the kept events and a follower for those to come.
+func (l *eventLog) follow() ([]Event, *follower) {
+	f := &follower{events: make(chan Event, 256)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.followers[f] = true
+	return l.kept(), f
+}
+
+func (l *eventLog) unfollow(f *follower) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.followers, f)
+}
+
+// takeLost returns how many events the follower has missed since it last asked.
+func (l *eventLog) takeLost(f *follower) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := f.lost
+	f.lost = 0
+	return n
+}

@@ -1,0 +1,153 @@
+package supervisor
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/sockd/sockd/supervisor/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// logs reads the log pipes of all runs in one goroutine. Where the output is slow,
+// it waits, the pipes fill, and the services wait: no line is dropped.
+type logs struct {
+	watch *sys.Watcher
+	lines *lineWriter
+	done  chan uint64   // a pipe has been read to its end: its key
+	quit  chan struct{} // closed when nobody takes done any more
+	ended chan struct{} // closed when the goroutine has ended
+
+	mu        sync.Mutex
+	pipes     map[uint64]*pipe // by key
+	finishing []uint64         // to be read to their end, readable or not
+	wake      int              // an eventfd: look at finishing
+}
+
+type pipe struct {
+	splitter
+	fd        int
+	finishing bool // its run has ended: what is in the pipe is all there will be
+}
+
+// wakeKey is the watch key of logs.wake; runs have others.
+const wakeKey = 0
+
+func newLogs(lines *lineWriter) (*logs, error) {
+	w, err := sys.NewWatcher()
+	if err != nil {
+		return nil, err
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err == nil {
+		err = w.Arm(wake, wakeKey)
+	}
+	if err != nil {
+		w.Close()
+		return nil, err
+	}
+	l := &logs{watch: w, lines: lines, done: make(chan uint64), quit: make(chan struct{}), ended: make(chan struct{}),
+		pipes: map[uint64]*pipe{}, wake: wake}
+	go l.read()
+	return l, nil
+}
+
+// add begins to read fd, the non-blocking read end of a run's log pipe. The
+// descriptor stays the caller's; key comes back through done when it is at its end.
+func (l *logs) add(key uint64, fd int, src source) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pipes[key] = &pipe{splitter: splitter{src: src}, fd: fd}
+	return l.watch.Arm(fd, key)
+}
+
+// finish says that the run has ended: what the pipe holds is read, an unfinished
+// line is written, and then it is done, even if somebody still has the other end.
+func (l *logs) finish(key uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.pipes[key]; p != nil && !p.finishing {
+		p.finishing = true
+		l.finishing = append(l.finishing, key)
+		unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 1}) // any number but 0
+	}
+}
+
+// close ends the goroutine; pipes not yet at their end stay unread.
+func (l *logs) close() {
+	close(l.quit)
+	l.watch.Close()
+	<-l.ended
+	unix.Close(l.wake)
+}
+
+func (l *logs) read() {
+	defer close(l.ended)
+	keys := make([]uint64, 256)
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := l.watch.Wait(keys)
+		if err != nil {
+			return
+		}
+		for _, key := range keys[:n] {
+			if key != wakeKey {
+				l.readKey(key, buf)
+				continue
+			}
+			unix.Read(l.wake, buf[:8])
+			l.watch.Arm(l.wake, wakeKey)
+			l.mu.Lock()
+			ended := l.finishing
+			l.finishing = nil
+			l.mu.Unlock()
+			for _, key := range ended {
+				l.readKey(key, buf)
+			}
+		}
+	}
+}
+
+func (l *logs) readKey(key uint64, buf []byte) {
+	l.mu.Lock()
+	p := l.pipes[key]
+	l.mu.Unlock()
+	if p != nil && l.readOnce(p, key, buf) {
+		l.forget(key, p)
+	}
+}
+
+// readOnce takes what is there, up to one buffer, so that a talkative run does not
+// keep others waiting, and says whether the pipe is at its end.
+func (l *logs) readOnce(p *pipe, key uint64, buf []byte) bool {
+	for {
+		l.mu.Lock()
+		finishing := p.finishing // before reading: what came earlier is then in the pipe
+		l.mu.Unlock()
+		n, err := unix.Read(p.fd, buf)
+		switch {
+		case n > 0:
+			p.feed(l.lines, buf[:n])
+			if finishing {
+				continue
+			}
+			return l.watch.Arm(p.fd, key) != nil
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN) && !finishing:
+			return l.watch.Arm(p.fd, key) != nil
+		default: // end of file, or nothing left of a run that has ended
+			return true
+		}
+	}
+}
+
+func (l *logs) forget(key uint64, p *pipe) {
+	p.splitter.finish(l.lines)
+	l.watch.Remove(p.fd)
+	l.mu.Lock()
+	delete(l.pipes, key)
+	l.mu.Unlock()
+	select {
+	case l.done <- key:
+	case <-l.quit:
+	}
+}

@@ -1,0 +1,155 @@
+package supervisor
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The test binary plays the services too: with TEST_ROLE set it is one.
+func TestMain(m *testing.M) {
+	if role := os.Getenv("TEST_ROLE"); role != "" {
+		r, ok := roles[role]
+		if !ok {
+			fmt.Fprintf(os.Stderr, "no role %q\n", role)
+			os.Exit(99)
+		}
+		r()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// roles are the services of the tests. Arguments come in TEST_ variables.
+var roles = map[string]func(){
+	// Answers each connection with "INSTANCE GENERATION PID\n".
+	"serve": serve,
+	// Exits at once with TEST_CODE, without looking at its sockets.
+	"exit": func() { os.Exit(number("TEST_CODE")) },
+	// Prints TEST_TEXT and then waits for SIGTERM.
+	"print": func() {
+		io.WriteString(os.Stdout, os.Getenv("TEST_TEXT"))
+		waitTERM()
+	},
+	// Waits for SIGTERM and does nothing about it.
+	"deaf": func() {
+		signal.Ignore(syscall.SIGTERM)
+		notify("READY=1")
+		select {}
+	},
+}
+
+func number(name string) int {
+	n, _ := strconv.Atoi(os.Getenv(name))
+	return n
+}
+
+func waitTERM() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM)
+	<-c
+}
+
+// notify sends one datagram to the supervisor.
+func notify(text string) {
+	c, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "notify:", err)
+		os.Exit(98)
+	}
+	defer c.Close()
+	io.WriteString(c, text)
+}
+
+// serve answers on every socket. TEST_READY_AFTER is how long it takes to become
+// ready; TEST_READY=no keeps it from ever saying so; at SIGTERM it finishes what it
+// has accepted and ends.
+func serve() {
+	n := number("LISTEN_FDS")
+	if pid := os.Getenv("LISTEN_PID"); n > 0 && pid != strconv.Itoa(os.Getpid()) {
+		fmt.Fprintf(os.Stderr, "LISTEN_PID is %s, I am %d\n", pid, os.Getpid())
+		os.Exit(97)
+	}
+	if d, err := time.ParseDuration(os.Getenv("TEST_READY_AFTER")); err == nil {
+		<-time.After(d)
+	}
+	var lns []net.Listener
+	for fd := 3; fd < 3+n; fd++ {
+		ln, err := net.FileListener(os.NewFile(uintptr(fd), ""))
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "listener:", err)
+			os.Exit(96)
+		}
+		lns = append(lns, ln)
+		go acceptLoop(ln)
+	}
+	if os.Getenv("TEST_READY") != "no" {
+		notify("READY=1")
+	}
+	waitTERM()
+	for _, ln := range lns {
+		ln.Close()
+	}
+	served.lock()
+}
+
+// served is held by each connection under way.
+var served gate
+
+type gate struct{ c chan struct{} }
+
+func init() { served.c = make(chan struct{}, 1<<16) }
+
+func (g *gate) enter() { g.c <- struct{}{} }
+func (g *gate) leave() { <-g.c }
+
+// lock waits until nobody is inside.
+func (g *gate) lock() {
+	for len(g.c) > 0 {
+		<-time.After(time.Millisecond)
+	}
+}
+
+func acceptLoop(ln net.Listener) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		served.enter()
+		go func() {
+			defer served.leave()
+			fmt.Fprintf(c, "%s %s %d\n", os.Getenv("SOCKD_INSTANCE"), os.Getenv("SOCKD_GENERATION"), os.Getpid())
+			c.Close()
+		}()
+	}
+}
+
+// answer is what serve says.
+type answer struct {
+	instance, gen, pid int
+}
+
+// ask connects and reads the answer.
+func ask(network, address string) (a answer, err error) {
+	c, err := net.DialTimeout(network, address, 30*time.Second)
+	if err != nil {
+		return a, err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil {
+		return a, fmt.Errorf("read: %w", err)
+	}
+	_, err = fmt.Sscanf(strings.TrimSpace(line), "%d %d %d", &a.instance, &a.gen, &a.pid)
+	return a, err
+}

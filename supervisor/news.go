@@ -1,0 +1,176 @@
+package supervisor
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/supervisor/internal/machine"
+	"github.com/sockd/sockd/supervisor/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// heard takes news from the keeper, and acknowledges it last.
+func (s *Supervisor) heard(ev keeper.Event) {
+	if u := s.units[ev.ID.Unit]; u != nil {
+		if r := u.run(ev.ID); r != nil && !r.exited {
+			s.runNews(u, r, ev)
+		}
+	}
+	s.settleFollowing()
+	if err := s.keeper.Acknowledge(ev); err != nil {
+		s.log.Error("not acknowledged", "unit", ev.ID.Unit, "instance", ev.ID.Instance, "gen", ev.ID.Gen, "err", err)
+	}
+}
+
+func (s *Supervisor) runNews(u *unit, r *run, ev keeper.Event) {
+	switch ev.Kind {
+	case keeper.Execed:
+		r.pid = ev.Pid
+		s.handle(u, machine.Execed{Instance: ev.ID.Instance, Gen: ev.ID.Gen})
+	case keeper.SpawnFailed:
+		s.handle(u, s.spawnFailed(r, ev.Stage, ev.Err))
+	case keeper.Exited:
+		s.notifications(r, 1<<10) // last words come before the exit
+		s.handle(u, s.exited(u, r, ev))
+	}
+}
+
+// exited makes the one record of a process's end, and parts from the run.
+func (s *Supervisor) exited(u *unit, r *run, ev keeper.Event) machine.Event {
+	st := machine.Status{Code: ev.Code, Signal: ev.Signal, Core: ev.Core}
+	cause := "by itself"
+	if m := u.machineRun(r.id); m != nil && m.Because != "" {
+		cause = m.Because
+	}
+	code := ev.Code
+	if ev.Signal != 0 {
+		code = 128 + ev.Signal
+	}
+	u.lastCode = code
+	exit := ExitStatus{Time: time.Now(), Gen: r.id.Gen, Pid: ev.Pid, Code: ev.Code, Cause: cause, Killed: ev.Killed}
+	if ev.Signal != 0 {
+		exit.Signal = unix.SignalName(unix.Signal(ev.Signal))
+	}
+	if i := r.id.Instance - 1; i < len(u.lastExit) {
+		u.lastExit[i] = exit
+	}
+	s.tell(Event{Unit: u.conf.Name, Instance: r.id.Instance, Gen: r.id.Gen, Pid: ev.Pid, What: "exited", Because: st.String(), Exit: &exit})
+	for _, k := range u.socketsOf(r.id.Instance) {
+		s.listenAgain(u, k)
+	}
+	s.letGo(r)
+	return machine.Exited{Instance: r.id.Instance, Gen: r.id.Gen, Status: st, Jitter: rand.Float64()}
+}
+
+// readable takes a watch key: a socket has a caller, or a run has spoken.
+func (s *Supervisor) readable(key uint64) {
+	t, ok := s.targets[key]
+	switch {
+	case !ok:
+	case t.socket != nil:
+		s.called(t.unit, t.socket)
+	case t.run != nil && !t.run.exited:
+		s.notifications(t.run, 64)
+		if t.run.notify >= 0 {
+			s.watch.Arm(t.run.notify, key)
+		}
+	}
+	s.settleFollowing()
+}
+
+// called: somebody waits on a socket. A listener that is no longer one is cured
+// first: epoll reports it too, and it has no caller.
+func (s *Supervisor) called(u *unit, k *socket) {
+	if s.listenAgain(u, k) {
+		s.watch.Arm(k.fd, k.key)
+		return
+	}
+	s.unwatch(u, k.instance) // its other sockets need not be heard of
+	s.handle(u, machine.Connected{Instance: k.instance})
+}
+
+// notifications reads up to budget messages of a run. Each is looked at, handled
+// and saved, and only then taken out of the socket.
+func (s *Supervisor) notifications(r *run, budget int) {
+	for ; budget > 0 && r.notify >= 0; budget-- {
+		m, err := sys.ReadNotify(r.notify, true)
+		if err != nil {
+			if !errors.Is(err, unix.EAGAIN) {
+				s.log.Error("notify socket", "unit", r.id.Unit, "instance", r.id.Instance, "gen", r.id.Gen, "err", err)
+			}
+			return
+		}
+		s.notification(r, m)
+		if r.notify >= 0 {
+			sys.ReadNotify(r.notify, false)
+		}
+	}
+}
+
+func (s *Supervisor) notification(r *run, m sys.Message) {
+	u := r.unit
+	refuse := func(because string) {
+		s.log.Warn("message refused", "unit", u.conf.Name, "instance", r.id.Instance, "gen", r.id.Gen, "from", m.Pid, "because", because)
+	}
+	if !s.mayNotify(u, m) {
+		refuse("it came from another user")
+		return
+	}
+	if m.Refused != "" {
+		refuse(m.Refused)
+	}
+	n := m.Fields
+	if n.MainPID > 0 && n.MainPID != r.pid {
+		if err := s.keeper.SetMain(r.id, n.MainPID); err != nil {
+			refuse(err.Error())
+		} else {
+			s.log.Info("main process", "unit", u.conf.Name, "instance", r.id.Instance, "gen", r.id.Gen, "pid", n.MainPID, "was", r.pid)
+			r.pid = n.MainPID
+		}
+	}
+	if n.Status != nil {
+		r.status = *n.Status
+	}
+	if n.Errno != nil {
+		r.errno = *n.Errno
+	}
+	ev := machine.Notified{
+		Instance: r.id.Instance, Gen: r.id.Gen,
+		Ready: n.Ready, Reloading: n.Reloading, Stopping: n.Stopping,
+		Alive: n.Watchdog, Trip: n.Trigger, Extend: microseconds(n.ExtendTimeoutUsec),
+	}
+	if n.WatchdogUsec != nil {
+		ev.Watchdog = microseconds(*n.WatchdogUsec)
+	}
+	if ev == (machine.Notified{Instance: ev.Instance, Gen: ev.Gen}) {
+		s.publish(u) // status text, at most
+		return
+	}
+	if ev.Reloading {
+		s.tell(Event{Unit: u.conf.Name, Instance: r.id.Instance, Gen: r.id.Gen, Pid: r.pid, What: "reloading"})
+	}
+	s.handle(u, ev)
+}
+
+// microseconds is a span that a service named, at most what a Duration holds.
+func microseconds(n uint64) time.Duration {
+	return time.Duration(min(n, uint64(math.MaxInt64/time.Microsecond))) * time.Microsecond
+}
+
+// mayNotify: a message counts if the kernel vouches that it comes from the user
+// the service runs as, from root, or from sockd's own user.
+func (s *Supervisor) mayNotify(u *unit, m sys.Message) bool {
+	if m.UID == 0 || m.UID == os.Getuid() {
+		return true
+	}
+	sv := u.conf.Service
+	if sv == nil || sv.User == "" {
+		return false
+	}
+	a, err := sys.LookupUser(sv.User)
+	return (err == nil || errors.Is(err, sys.ErrNoEntry)) && int(a.UID) == m.UID
+}

@@ -1,0 +1,311 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/sockd/sockd/supervisor/internal/sys"
+	"github.com/sockd/sockd/units"
+	"golang.org/x/sys/unix"
+)
+
+// A place is where a socket belongs: what it is matched by when units are read
+// again, and after a crash.
+type place struct {
+	name     string
+	addr     units.Address
+	nth      int // the same address written twice in one socket counts on
+	instance int // 0: shared
+}
+
+// places lists where the unit file wants sockets, in the order services get them.
+func places(conf *units.Unit, instances int) []place {
+	var all []place
+	for _, k := range conf.Sockets {
+		seen := map[units.Address]int{}
+		for _, a := range k.Listen {
+			p := place{name: k.Name, addr: a, nth: seen[a]}
+			seen[a]++
+			if !k.PerInstance {
+				all = append(all, p)
+				continue
+			}
+			for i := 1; i <= instances; i++ {
+				p.instance = i
+				all = append(all, p)
+			}
+		}
+	}
+	return all
+}
+
+// place is where a socket stands among those before it.
+func (k *socket) place(before []*socket) place {
+	p := place{name: k.name, addr: k.addr, instance: k.instance}
+	for _, b := range before {
+		if b.name == k.name && b.addr == k.addr && b.instance == k.instance {
+			p.nth++
+		}
+	}
+	return p
+}
+
+// A binding is a plan of sockets for a unit: those it has already and keeps, and
+// those bound for it. It is carried out by commit or taken back by undo.
+type binding struct {
+	unit    *unit
+	sockets []*socket // as the unit file wants them
+	made    []*socket // of these, the new ones
+	gone    []*socket // those no longer wanted
+}
+
+// bind plans the sockets of a unit as conf wants them. What the unit holds already
+// stays; spare are sockets that others give up, to be taken over by their address.
+// An error means that nothing has changed.
+func (s *Supervisor) bind(u *unit, conf *units.Unit, spare []*socket) (*binding, error) {
+	b := &binding{unit: u}
+	have := map[place]*socket{}
+	for i, k := range u.sockets {
+		have[k.place(u.sockets[:i])] = k
+	}
+	instances := 1
+	if conf.Service != nil {
+		instances = conf.Service.Instances
+	}
+	var problems []error
+	ports := map[place]string{} // port 0: siblings share what the first was given
+	for _, p := range places(conf, instances) {
+		if k := have[p]; k != nil {
+			delete(have, p)
+			b.sockets = append(b.sockets, k)
+			ports[p.group()] = k.real
+			continue
+		}
+		k, err := s.bindOne(conf, p, ports[p.group()], spare)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("unit %s: socket %s: %w", conf.Name, p.name, err))
+			if p.instance > 0 {
+				break // its siblings will say the same
+			}
+			continue
+		}
+		ports[p.group()] = k.real
+		b.sockets = append(b.sockets, k)
+		b.made = append(b.made, k)
+	}
+	for _, k := range u.sockets {
+		for _, g := range have {
+			if g == k {
+				b.gone = append(b.gone, k)
+			}
+		}
+	}
+	if len(problems) > 0 {
+		b.undo()
+		return nil, errors.Join(problems...)
+	}
+	return b, nil
+}
+
+// group is the place without its instance: what siblings have in common.
+func (p place) group() place {
+	p.instance = 0
+	return p
+}
+
+// bindOne binds one socket, or takes one that an outer manager has passed.
+func (s *Supervisor) bindOne(conf *units.Unit, p place, real string, spare []*socket) (*socket, error) {
+	var opts sys.Options
+	for i := range conf.Sockets {
+		if conf.Sockets[i].Name == p.name {
+			var err error
+			if opts, err = socketOptions(&conf.Sockets[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	k := &socket{name: p.name, addr: p.addr, instance: p.instance, options: opts}
+	for _, sp := range spare {
+		if sp != nil && sp.addr == p.addr && sp.instance == p.instance && sp.held != "" {
+			k.fd, k.real, k.path, k.inode = sp.fd, sp.real, sp.path, sp.inode
+			return k, nil
+		}
+	}
+	if fd, ok := s.takePassedFor(p.addr); ok {
+		k.fd, k.real = fd, p.addr.Address
+		k.inode = inodeOf(fd)
+		return k, nil
+	}
+	address := p.addr.Address
+	if real != "" {
+		address = real
+	}
+	bound, err := sys.Bind(p.addr.Network, address, opts)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range bound.Warnings {
+		s.log.Warn("option not set", "unit", conf.Name, "socket", p.name, "err", w)
+	}
+	k.fd, k.real, k.path, k.inode = bound.FD, bound.Address, bound.Path, inodeOf(bound.FD)
+	return k, nil
+}
+
+// undo closes what was bound for the plan.
+func (b *binding) undo() {
+	for _, k := range b.made {
+		unix.Close(k.fd)
+		if k.path != nil {
+			k.path.Remove()
+		}
+	}
+}
+
+// commit gives the plan's new sockets to the keeper and makes them the unit's. The
+// sockets no longer wanted are returned; they are still held.
+func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
+	taken := append(append([]*socket{}, b.unit.sockets...), b.made...)
+	for _, k := range b.made {
+		k.held = heldName(b.unit.conf.Name, k.name, k.instance, taken)
+		if err := s.keeper.Hold(k.held, k.fd); err != nil {
+			return nil, fmt.Errorf("unit %s: socket %s: hold: %w", b.unit.conf.Name, k.name, err)
+		}
+	}
+	b.unit.setSockets(b.sockets)
+	return b.gone, nil
+}
+
+// release closes sockets for good and removes their paths.
+func (s *Supervisor) release(sockets []*socket) {
+	for _, k := range sockets {
+		if k.key != 0 {
+			s.watch.Remove(k.fd)
+			delete(s.targets, k.key)
+		}
+		if k.path != nil {
+			if err := k.path.Remove(); err != nil {
+				s.log.Warn("path not removed", "socket", k.where(), "err", err)
+			}
+		}
+		if err := s.keeper.Release(k.held); err != nil {
+			s.log.Error("socket not released", "socket", k.where(), "err", err)
+		}
+	}
+}
+
+// releaseAll closes every socket of every unit.
+func (s *Supervisor) releaseAll() {
+	for _, u := range s.units {
+		s.release(u.sockets)
+		u.setSockets(nil)
+		s.keeper.Save(u.conf.Name, nil)
+	}
+}
+
+// socketOptions turns a unit file's socket into options for bind, with users and
+// groups looked up.
+func socketOptions(k *units.Socket) (sys.Options, error) {
+	o := sys.Options{
+		ReusePort: k.ReusePort || k.PerInstance, ReuseAddr: k.ReuseAddr, NonBlocking: k.NonBlocking, Backlog: k.Backlog,
+		IPv6Only: k.IPv6Only, FreeBind: k.FreeBind, Transparent: k.Transparent, BindToDevice: k.BindToDevice,
+		Mark: k.Mark, Priority: k.Priority, ReceiveBuffer: k.ReceiveBuffer, SendBuffer: k.SendBuffer,
+		KeepAlive: k.KeepAlive, NoDelay: k.NoDelay, DeferAccept: k.DeferAccept, FastOpen: k.FastOpen,
+		IPTOS: k.IPTOS, IPTTL: k.IPTTL, Mode: k.Mode, DirectoryMode: k.DirectoryMode,
+		UID: -1, GID: -1, Optional: k.Optional,
+	}
+	if k.User != "" {
+		a, err := sys.LookupUser(k.User)
+		if err != nil && !errors.Is(err, sys.ErrNoEntry) {
+			return o, fmt.Errorf("user: %w", err)
+		}
+		o.UID = int(a.UID)
+	}
+	if k.Group != "" {
+		gid, err := sys.LookupGroup(k.Group)
+		if err != nil {
+			return o, fmt.Errorf("group: %w", err)
+		}
+		o.GID = int(gid)
+	}
+	return o, nil
+}
+
+// inodeOf identifies a socket for people and tests; 0 if it cannot be told.
+func inodeOf(fd int) uint64 {
+	inode, err := sys.Inode(fd)
+	if err != nil {
+		return 0
+	}
+	return inode
+}
+
+// ready makes a unit's sockets fit to be handed to a new run: paths that a service
+// has unlinked are put back, a listener that a service has shut down listens again,
+// and O_NONBLOCK is as the unit file says, but only while no other run has them.
+func (s *Supervisor) readySockets(u *unit, sockets []*socket, instance int, gen uint64) {
+	for _, k := range sockets {
+		if k.path != nil {
+			if restored, err := k.path.Restore(); err != nil {
+				s.log.Warn("path lost", "unit", u.conf.Name, "socket", k.where(), "err", err)
+			} else if restored {
+				s.log.Warn("path restored", "unit", u.conf.Name, "socket", k.where(), "because", "somebody had unlinked it")
+			}
+		}
+		s.listenAgain(u, k)
+		if s.alone(u, k, gen) {
+			if err := sys.SetNonblock(k.fd, k.options.NonBlocking); err != nil {
+				s.log.Warn("blocking mode not set", "unit", u.conf.Name, "socket", k.where(), "err", err)
+			}
+		}
+	}
+}
+
+// listenAgain cures shutdown(2), which a service does to everybody's listener, and
+// says whether it had to.
+func (s *Supervisor) listenAgain(u *unit, k *socket) bool {
+	if !k.listens() {
+		return false
+	}
+	listening, err := sys.Listening(k.fd)
+	if err == nil && listening {
+		return false
+	}
+	if err == nil {
+		err = sys.ListenAgain(k.fd, k.options.Backlog)
+	}
+	if err != nil {
+		s.log.Error("not listening", "unit", u.conf.Name, "socket", k.where(), "err", err)
+		return false
+	}
+	s.log.Warn("listening again", "unit", u.conf.Name, "socket", k.where(), "because", "a process of the unit had shut it down", "last", u.lastRun())
+	return true
+}
+
+// listens: datagram sockets have no queue of connections.
+func (k *socket) listens() bool {
+	return !strings.HasPrefix(k.addr.Network, "udp") && k.addr.Network != "unixgram"
+}
+
+// alone says whether no run but gen holds the socket.
+func (s *Supervisor) alone(u *unit, k *socket, gen uint64) bool {
+	for g, r := range u.runs {
+		if g != gen && !r.exited && (k.instance == 0 || k.instance == r.id.Instance) {
+			return false
+		}
+	}
+	return true
+}
+
+func (u *unit) lastRun() string {
+	if len(u.runs) == 0 {
+		return "none"
+	}
+	var last *run
+	for _, r := range u.runs {
+		if last == nil || r.id.Gen > last.id.Gen {
+			last = r
+		}
+	}
+	return fmt.Sprintf("%s (pid %d)", last.id, last.pid)
+}

@@ -1,0 +1,61 @@
+package supervisor
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/sockd/sockd/supervisor/internal/sys"
+	"github.com/sockd/sockd/units"
+	"golang.org/x/sys/unix"
+)
+
+// Under an outer manager, systemd or another sockd, sockd is a service: it takes
+// the sockets it is passed and says how it is.
+
+// takePassed takes the sockets of LISTEN_FDS and removes the variables, so that no
+// service inherits them.
+func (s *Supervisor) takePassed() {
+	for _, f := range activation.Files(true) {
+		// Out of Go's hands. Fd leaves the socket in blocking mode, as services get it.
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+		f.Close()
+		if err != nil {
+			s.log.Warn("passed socket lost", "name", f.Name(), "err", err)
+			continue
+		}
+		s.passed = append(s.passed, fd)
+	}
+}
+
+// takePassedFor finds a passed socket of that kind and address.
+func (s *Supervisor) takePassedFor(a units.Address) (int, bool) {
+	for i, fd := range s.passed {
+		if sys.BoundAs(fd, a.Network, a.Address) {
+			s.passed = slices.Delete(s.passed, i, i+1)
+			s.log.Info("socket taken over", "address", a.String(), "because", "an outer manager passed it")
+			return fd, true
+		}
+	}
+	return -1, false
+}
+
+// dropPassed closes passed sockets that no unit asks for.
+func (s *Supervisor) dropPassed() {
+	for _, fd := range s.passed {
+		s.log.Warn("passed socket closed", "fd", fd, "because", "no unit listens on its address")
+		unix.Close(fd)
+	}
+	s.passed = nil
+}
+
+// outer tells an outer manager how sockd is; without one it does nothing.
+func (s *Supervisor) outer(lines ...string) {
+	if !s.cfg.Reap { // embedded: the program speaks for itself
+		return
+	}
+	if _, err := daemon.SdNotify(false, strings.Join(lines, "\n")); err != nil {
+		s.log.Warn("outer manager not told", "err", err)
+	}
+}

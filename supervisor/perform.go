@@ -1,0 +1,215 @@
+package supervisor
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/supervisor/internal/machine"
+	"github.com/sockd/sockd/supervisor/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// perform does one action. Each may be done twice without harm.
+func (s *Supervisor) perform(u *unit, a machine.Action) {
+	switch a := a.(type) {
+	case machine.Watch:
+		s.watchFor(u, a.Instance)
+	case machine.Unwatch:
+		s.unwatch(u, a.Instance)
+	case machine.Spawn:
+		s.spawn(u, a.Instance, a.Gen)
+	case machine.Terminate:
+		sig := u.stopSignal
+		if a.Abort {
+			sig = unix.SIGABRT
+		}
+		s.signal(u, keeper.ID{Unit: u.conf.Name, Instance: a.Instance, Gen: a.Gen}, sig)
+	case machine.Kill:
+		s.signal(u, keeper.ID{Unit: u.conf.Name, Instance: a.Instance, Gen: a.Gen}, unix.SIGKILL)
+	case machine.Report:
+		s.report(u, a)
+	default:
+		panic(fmt.Sprintf("supervisor: no such action %T", a))
+	}
+}
+
+func (s *Supervisor) signal(u *unit, id keeper.ID, sig unix.Signal) {
+	if err := s.keeper.Signal(id, sig); err != nil {
+		s.log.Error("not signalled", "unit", u.conf.Name, "instance", id.Instance, "gen", id.Gen, "signal", unix.SignalName(sig), "err", err)
+	}
+}
+
+// watchFor arms the sockets of an instance, or, for 0, the shared ones.
+func (s *Supervisor) watchFor(u *unit, instance int) {
+	for _, k := range u.sockets {
+		if k.instance != instance {
+			continue
+		}
+		if k.key == 0 {
+			k.key = s.newKey(target{unit: u, socket: k})
+		}
+		if err := s.watch.Arm(k.fd, k.key); err != nil {
+			s.log.Error("not watched", "unit", u.conf.Name, "socket", k.where(), "err", err)
+		}
+	}
+}
+
+func (s *Supervisor) unwatch(u *unit, instance int) {
+	for _, k := range u.sockets {
+		if k.instance == instance && k.key != 0 {
+			s.watch.Disarm(k.fd)
+		}
+	}
+}
+
+func (s *Supervisor) newKey(t target) uint64 {
+	s.lastKey++
+	s.targets[s.lastKey] = t
+	return s.lastKey
+}
+
+// spawn starts a run: its notify socket, its log pipe, and the process. A failure
+// here is news like any other.
+func (s *Supervisor) spawn(u *unit, instance int, gen uint64) {
+	id := keeper.ID{Unit: u.conf.Name, Instance: instance, Gen: gen}
+	if u.runs[gen] != nil {
+		return // asked for before a crash, and started
+	}
+	r := &run{id: id, unit: u, asked: time.Now(), notify: -1, log: -1}
+	u.runs[gen] = r
+	s.live++
+	u.starts[instance-1]++
+	if stage, err := s.launch(u, r); err != nil {
+		s.follow = append(s.follow, news{u, s.spawnFailed(r, stage, err.Error())})
+	}
+}
+
+// launch does the work of spawn and names the stage that failed.
+func (s *Supervisor) launch(u *unit, r *run) (stage string, err error) {
+	address, err := s.openNotify(r)
+	if err != nil {
+		return "notify", err
+	}
+	out, err := s.openLog(r)
+	if err != nil {
+		return "log", err
+	}
+	defer unix.Close(out)
+	sockets := u.socketsOf(r.id.Instance)
+	p, err := u.process(r, address, sockets)
+	if err != nil {
+		return "environment", err
+	}
+	p.Output = out
+	s.readySockets(u, sockets, r.id.Instance, r.id.Gen)
+	if err := s.keeper.Spawn(r.id, p); err != nil {
+		return "spawn", err
+	}
+	return "", nil
+}
+
+// openNotify makes the run's notify socket and watches it.
+func (s *Supervisor) openNotify(r *run) (address string, err error) {
+	fd, address, err := sys.NewNotify()
+	if err != nil {
+		return "", err
+	}
+	if err := s.keeper.Hold(r.held("notify"), fd); err != nil {
+		unix.Close(fd)
+		return "", err
+	}
+	r.notify = fd
+	return address, s.watchNotify(r)
+}
+
+func (s *Supervisor) watchNotify(r *run) error {
+	r.notified = s.newKey(target{unit: r.unit, run: r})
+	return s.watch.Arm(r.notify, r.notified)
+}
+
+// logPipe is how much a service can write while nobody reads, in bytes.
+const logPipe = 256 << 10
+
+// openLog makes the run's log pipe, hands the read end to the reader, and returns
+// the other end.
+func (s *Supervisor) openLog(r *run) (out int, err error) {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return -1, err
+	}
+	unix.FcntlInt(uintptr(p[0]), unix.F_SETPIPE_SZ, logPipe) // a wish: the user's limit may be lower
+	if err := unix.SetNonblock(p[0], true); err != nil {
+		return -1, err
+	}
+	if err := s.keeper.Hold(r.held("log"), p[0]); err != nil {
+		unix.Close(p[0])
+		unix.Close(p[1])
+		return -1, err
+	}
+	r.log = p[0]
+	if err := s.readLog(r); err != nil {
+		unix.Close(p[1])
+		return -1, err
+	}
+	return p[1], nil
+}
+
+func (s *Supervisor) readLog(r *run) error {
+	r.logKey = s.newKey(target{unit: r.unit, run: r})
+	return s.logs.add(r.logKey, r.log, source{r.id.Unit, r.id.Instance, r.id.Gen})
+}
+
+// held is the name of one of the run's descriptors: notify/web@2.7.
+func (r *run) held(what string) string { return what + "/" + r.id.String() }
+
+// spawnFailed says what stands in place of an exit, and lets the run go.
+func (s *Supervisor) spawnFailed(r *run, stage, text string) machine.Event {
+	because := stage + ": " + text
+	s.tell(Event{Unit: r.id.Unit, Instance: r.id.Instance, Gen: r.id.Gen, What: "not started", Because: because})
+	r.unit.lastCode = 127
+	s.letGo(r)
+	return machine.SpawnFailed{Instance: r.id.Instance, Gen: r.id.Gen, Because: because, Jitter: rand.Float64()}
+}
+
+// letGo begins to part from a run that has ended: its notify socket is closed now,
+// its log pipe when it has been read to the end.
+func (s *Supervisor) letGo(r *run) {
+	if r.exited {
+		return
+	}
+	r.exited = true
+	if r.notify >= 0 {
+		s.watch.Remove(r.notify)
+		delete(s.targets, r.notified)
+		s.keeper.Release(r.held("notify"))
+		r.notify = -1
+	}
+	if r.log >= 0 {
+		s.logs.finish(r.logKey)
+	} else {
+		r.logDone = true
+	}
+	s.forgetRun(r)
+}
+
+// logDone: the run's log pipe has been read to its end.
+func (s *Supervisor) logDone(key uint64) {
+	t := s.targets[key]
+	delete(s.targets, key)
+	if t.run == nil {
+		return
+	}
+	s.keeper.Release(t.run.held("log"))
+	t.run.log, t.run.logDone = -1, true
+	s.forgetRun(t.run)
+}
+
+// forgetRun forgets a run of which nothing is left.
+func (s *Supervisor) forgetRun(r *run) {
+	if r.exited && r.logDone && r.unit.runs[r.id.Gen] == r {
+		delete(r.unit.runs, r.id.Gen)
+		s.live--
+	}
+}

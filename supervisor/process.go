@@ -1,0 +1,209 @@
+package supervisor
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/supervisor/internal/sys"
+	"golang.org/x/sys/unix"
+)
+
+// defaultPath is the PATH of a service that inherits no environment and sets none.
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// process says what to start for a run. An error names the key that is wrong.
+func (u *unit) process(r *run, notifyAddress string, sockets []*socket) (keeper.Process, error) {
+	sv := u.conf.Service
+	p := keeper.Process{Argv: sv.Exec, Dir: sv.Directory, Output: -1, Umask: sv.Umask}
+	for _, k := range sockets {
+		p.Sockets = append(p.Sockets, k.held)
+	}
+	home, err := u.credential(&p)
+	if err != nil {
+		return p, err
+	}
+	env, err := u.environment(home)
+	if err != nil {
+		return p, err
+	}
+	env.set("NOTIFY_SOCKET", notifyAddress)
+	env.set("SOCKD_UNIT", u.conf.Name)
+	env.set("SOCKD_INSTANCE", strconv.Itoa(r.id.Instance))
+	env.set("SOCKD_INSTANCES", strconv.Itoa(sv.Instances))
+	env.set("SOCKD_GENERATION", strconv.FormatUint(r.id.Gen, 10))
+	if len(sockets) > 0 {
+		names := make([]string, len(sockets))
+		for i, k := range sockets {
+			names[i] = k.name
+		}
+		env.set("LISTEN_FDS", strconv.Itoa(len(sockets)))
+		env.set("LISTEN_FDNAMES", strings.Join(names, ":"))
+		p.PidEnv = append(p.PidEnv, "LISTEN_PID")
+	}
+	if sv.Watchdog > 0 {
+		env.set("WATCHDOG_USEC", strconv.FormatInt(sv.Watchdog.Microseconds(), 10))
+		p.PidEnv = append(p.PidEnv, "WATCHDOG_PID")
+	}
+	p.Env = env.list
+	return p, nil
+}
+
+// credential resolves user and group when a run starts, so that an account made
+// after sockd began counts. It returns variables that go with another user.
+func (u *unit) credential(p *keeper.Process) ([]string, error) {
+	sv := u.conf.Service
+	if sv.User == "" && sv.Group == "" {
+		return nil, nil
+	}
+	c := &keeper.Credential{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	var vars []string
+	if sv.User != "" {
+		a, err := sys.LookupUser(sv.User)
+		if err != nil && !(errors.Is(err, sys.ErrNoEntry) && sv.Group != "") {
+			return nil, fmt.Errorf("user: %w", err)
+		}
+		c.UID, c.GID, c.Groups = a.UID, a.GID, a.Groups
+		if err == nil {
+			vars = []string{"HOME=" + a.Home, "USER=" + sv.User, "LOGNAME=" + sv.User}
+		}
+	}
+	if sv.Group != "" {
+		gid, err := sys.LookupGroup(sv.Group)
+		if err != nil {
+			return nil, fmt.Errorf("group: %w", err)
+		}
+		c.GID = gid
+	}
+	p.Credential = c
+	return vars, nil
+}
+
+// environment builds a service's variables from the inherited ones, its own, and
+// its files, later ones winning, as in systemd.exec(5). None of sockd's own leak.
+func (u *unit) environment(account []string) (*environ, error) {
+	sv := u.conf.Service
+	env := &environ{at: map[string]int{}}
+	env.add(defaultPath)
+	if sv.InheritEnvironment {
+		for _, v := range os.Environ() {
+			if name, _, _ := strings.Cut(v, "="); !ours(name) {
+				env.add(v)
+			}
+		}
+	}
+	for _, v := range account {
+		env.add(v)
+	}
+	for _, v := range sv.Environment {
+		env.add(v)
+	}
+	for _, file := range sv.EnvironmentFiles {
+		path, optional := strings.CutPrefix(file, "-")
+		vars, err := readEnvironmentFile(path)
+		if optional && os.IsNotExist(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("environment_files: %w", err)
+		}
+		for _, v := range vars {
+			env.add(v)
+		}
+	}
+	return env, nil
+}
+
+// ours are the variables that speak of sockd's own sockets and manager, or that
+// sockd sets for each run.
+func ours(name string) bool {
+	return strings.HasPrefix(name, "LISTEN_") || strings.HasPrefix(name, "WATCHDOG_") ||
+		strings.HasPrefix(name, "SOCKD_") || name == "NOTIFY_SOCKET" || name == "FDSTORE"
+}
+
+// An environ keeps each variable once, in the order of first mention.
+type environ struct {
+	list []string
+	at   map[string]int
+}
+
+func (e *environ) set(name, value string) { e.add(name + "=" + value) }
+
+func (e *environ) add(v string) {
+	name, _, _ := strings.Cut(v, "=")
+	if i, ok := e.at[name]; ok {
+		e.list[i] = v
+		return
+	}
+	e.at[name] = len(e.list)
+	e.list = append(e.list, v)
+}
+
+// maxEnvironmentFile bounds what is read of an environment file.
+const maxEnvironmentFile = 1 << 20
+
+// readEnvironmentFile reads lines of NAME=value. Empty lines and lines beginning
+// with # or ; are skipped; a value may stand in single or double quotes. It never
+// waits: only a regular file is read.
+func readEnvironmentFile(path string) ([]string, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxEnvironmentFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxEnvironmentFile {
+		return nil, fmt.Errorf("%s is larger than 1 MiB", path)
+	}
+	return parseEnvironmentFile(path, text)
+}
+
+func parseEnvironmentFile(path string, text []byte) ([]string, error) {
+	var vars []string
+	for n, line := range bytes.Split(text, []byte{'\n'}) {
+		l := strings.TrimSpace(string(line))
+		if l == "" || l[0] == '#' || l[0] == ';' {
+			continue
+		}
+		name, value, ok := strings.Cut(strings.TrimPrefix(l, "export "), "=")
+		name = strings.TrimSpace(name)
+		if !ok || !validVariable(name) {
+			return nil, fmt.Errorf("%s:%d: not NAME=value", path, n+1)
+		}
+		if ours(name) {
+			return nil, fmt.Errorf("%s:%d: %s is set by sockd", path, n+1, name)
+		}
+		value = strings.TrimSpace(value)
+		if len(value) >= 2 && (value[0] == '"' || value[0] == '\'') && value[len(value)-1] == value[0] {
+			value = value[1 : len(value)-1]
+		}
+		if strings.ContainsRune(value, 0) {
+			return nil, fmt.Errorf("%s:%d: %s holds a NUL byte", path, n+1, name)
+		}
+		vars = append(vars, name+"="+value)
+	}
+	return vars, nil
+}
+
+// validVariable: letters, digits and _, not beginning with a digit.
+func validVariable(name string) bool {
+	for i, c := range name {
+		digit := c >= '0' && c <= '9'
+		if !(c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || digit && i > 0) {
+			return false
+		}
+	}
+	return name != ""
+}

@@ -1,0 +1,188 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sockd/sockd/supervisor/internal/machine"
+	"github.com/sockd/sockd/units"
+)
+
+// Reload reads the units again and does what has changed: units added are started,
+// units removed are stopped, and a changed one goes on with its sockets, which are
+// matched by unit, name, address and instance. New sockets are bound before old
+// ones are closed. All or nothing: on any problem it returns it, and nothing has
+// changed.
+func (s *Supervisor) Reload(ctx context.Context) error {
+	if s.cfg.Load == nil {
+		return errors.New("reload: this supervisor does not read its units from files")
+	}
+	set, err := s.cfg.Load()
+	if err != nil {
+		s.log.Error("not reloaded", "err", err)
+		return err
+	}
+	err = s.ask(ctx, func() error { return s.apply(set) })
+	if err != nil {
+		s.log.Error("not reloaded", "err", err)
+	}
+	return err
+}
+
+// A reloading is all that will change, once it is known that it can.
+type reloading struct {
+	bindings map[string]*binding
+	added    []*unit
+	removed  []*unit
+	changed  []respecified
+}
+
+// A respecified unit goes on with another configuration; if replace, its runs are
+// replaced one by one.
+type respecified struct {
+	conf    *units.Unit
+	replace bool
+}
+
+// apply makes the units be as set says.
+func (s *Supervisor) apply(set *units.Set) error {
+	if s.stopping {
+		return errors.New("reload: sockd is stopping")
+	}
+	plan, err := s.plan(set)
+	if err != nil {
+		return err
+	}
+	var gone []*socket
+	for _, u := range plan.added {
+		s.units[u.conf.Name] = u
+	}
+	for name, b := range plan.bindings {
+		g, err := s.commitBinding(b)
+		if err != nil {
+			s.log.Error("socket not held", "unit", name, "err", err)
+		}
+		gone = append(gone, g...)
+	}
+	s.cfg.Units = set
+	for _, c := range plan.changed {
+		s.respec(s.units[c.conf.Name], c.conf, c.replace)
+	}
+	for _, u := range plan.removed {
+		u.removed = true
+		s.handle(u, machine.Stop{})
+	}
+	for _, u := range plan.added {
+		s.start(u)
+	}
+	s.release(gone)
+	s.settleFollowing()
+	s.publishUnits()
+	s.log.Info("reloaded", "units", len(set.Units), "added", len(plan.added), "removed", len(plan.removed), "changed", len(plan.changed))
+	return nil
+}
+
+// plan binds every socket that will be needed, or says why it cannot.
+func (s *Supervisor) plan(set *units.Set) (*reloading, error) {
+	p := &reloading{bindings: map[string]*binding{}}
+	var problems []error
+	bind := func(u *unit, conf *units.Unit) {
+		b, err := s.bind(u, conf, nil)
+		if err != nil {
+			problems = append(problems, err)
+			return
+		}
+		p.bindings[conf.Name] = b
+	}
+	byName := map[string]*units.Unit{}
+	for _, conf := range set.Units {
+		byName[conf.Name] = conf
+	}
+	for _, c := range units.Compare(s.current(), set) {
+		u, conf := s.units[c.Unit], byName[c.Unit]
+		switch {
+		case conf == nil:
+			p.removed = append(p.removed, u)
+		case u == nil:
+			u = newUnit(conf)
+			p.added = append(p.added, u)
+			bind(u, conf)
+		default: // changed, or removed before and still leaving
+			p.changed = append(p.changed, respecified{conf, c.Replace || u.removed})
+			bind(u, conf)
+		}
+	}
+	if len(problems) > 0 {
+		for _, b := range p.bindings {
+			b.undo()
+		}
+		return nil, errors.Join(problems...)
+	}
+	return p, nil
+}
+
+// respec lets a unit go on as conf says.
+func (s *Supervisor) respec(u *unit, conf *units.Unit, replace bool) {
+	begins := u.removed || u.conf.Service == nil
+	u.conf, u.removed = conf, false
+	for _, k := range u.sockets {
+		k.options = s.optionsFor(conf, k.name)
+	}
+	if conf.Service == nil {
+		s.handle(u, machine.Stop{})
+		return
+	}
+	u.stopSignal = conf.Service.StopSignal
+	var upto uint64
+	if replace {
+		upto = u.machine.LastGen
+	}
+	s.handle(u, machine.Respec{Spec: machineSpec(conf), Upto: upto})
+	if begins {
+		s.handle(u, machine.Start{})
+	}
+	s.rewatch(u)
+}
+
+// start begins a new unit's life.
+func (s *Supervisor) start(u *unit) {
+	if u.conf.Service == nil {
+		s.commit(u, nil)
+		return
+	}
+	s.handle(u, machine.Start{})
+}
+
+// rewatch arms sockets that have come while the machine was watching already.
+func (s *Supervisor) rewatch(u *unit) {
+	if u.machine.Watched {
+		s.watchFor(u, 0)
+	}
+	for i := range u.machine.Instances {
+		if u.machine.Instances[i].Watched {
+			s.watchFor(u, i+1)
+		}
+	}
+}
+
+// forget parts from a removed unit of which nothing is left.
+func (s *Supervisor) forget(u *unit) {
+	s.release(u.sockets)
+	u.setSockets(nil)
+	s.agenda.set(u, 0, false)
+	s.keeper.Save(u.conf.Name, nil)
+	delete(s.units, u.conf.Name)
+	s.publishUnits()
+	s.log.Info("removed", "unit", u.conf.Name)
+}
+
+// current is the set that the supervisor follows now, without units that leave.
+func (s *Supervisor) current() *units.Set {
+	set := &units.Set{}
+	for _, u := range s.sorted() {
+		if !u.removed {
+			set.Units = append(set.Units, u.conf)
+		}
+	}
+	return set
+}

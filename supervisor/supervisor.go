@@ -1,0 +1,324 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/supervisor/internal/machine"
+	"github.com/sockd/sockd/supervisor/internal/sys"
+	"github.com/sockd/sockd/units"
+	"golang.org/x/sys/unix"
+)
+
+// Config says what to supervise and how. Its zero value supervises nothing, with
+// no control socket, and writes to standard output and the default logger.
+type Config struct {
+	// Units are supervised from the start. They must have come from units.Load or
+	// units.Parse, which apply the defaults.
+	Units *units.Set
+	// Load reads the units again for Reload. Nil: Reload is refused.
+	Load func() (*units.Set, error)
+	// RuntimeDir holds the control socket; it is made if missing, with mode 0700.
+	// A second supervisor on the same folder is refused. Empty: no control socket.
+	RuntimeDir string
+	// Reap makes this process the one that orphans of services fall to, and reaps
+	// them. For a process that does nothing else, and for PID 1; a program that
+	// embeds a supervisor and has other children leaves it off.
+	Reap bool
+	// Output takes the lines of services, each in one Write. Default os.Stdout.
+	Output io.Writer
+	// Format is how those lines look. Default Text.
+	Format Format
+	// Colour colours the instance's name in Text.
+	Colour bool
+	// Log takes one record for each transition. Default slog.Default().
+	Log *slog.Logger
+
+	keeper keeper.Keeper // tests and recovery: what to use instead of a new Local
+	abrupt chan struct{} // tests: end at once, as if killed
+}
+
+// A Supervisor runs units. Make one with New.
+type Supervisor struct {
+	cfg    Config
+	log    *slog.Logger
+	keeper keeper.Keeper
+	watch  *sys.Watcher
+	logs   *logs
+	events *eventLog
+
+	units       map[string]*unit
+	targets     map[uint64]target // by watch key
+	lastKey     uint64
+	agenda      agenda
+	live        int    // run records in all units
+	follow      []news // events that performing has brought about, not yet handled
+	stopping    bool
+	ended       *ExitError // an essential unit has ended for good
+	heldControl int        // the control socket's descriptor, if a supervisor before us made it; else -1
+	passed      []int      // sockets that an outer manager gave us and nobody has taken
+
+	requests chan request
+	fired    chan []uint64 // watch keys
+	quit     chan struct{}
+	view     atomic.Pointer[view]
+	changes  bell // rung with each publication
+	running  atomic.Bool
+	started  chan struct{} // closed when every unit has been started
+}
+
+// A target is what a watch key stands for.
+type target struct {
+	unit   *unit
+	socket *socket // a held socket has a caller
+	run    *run    // a run has spoken on its notify socket
+}
+
+// A news is a machine event for a unit.
+type news struct {
+	unit  *unit
+	event machine.Event
+}
+
+// A request is work for the loop, asked for by another goroutine.
+type request struct {
+	do   func() error
+	done chan error
+}
+
+// An ExitError says that an essential unit has ended for good; Code is its exit
+// code, or 128 and its signal, as shells have it.
+type ExitError struct {
+	Unit string
+	Code int
+}
+
+func (e *ExitError) Error() string {
+	return fmt.Sprintf("essential unit %s has ended (exit code %d)", e.Unit, e.Code)
+}
+
+// New returns a supervisor that has done nothing yet.
+func New(cfg Config) *Supervisor {
+	if cfg.Output == nil {
+		cfg.Output = os.Stdout
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Units == nil {
+		cfg.Units = &units.Set{}
+	}
+	return &Supervisor{
+		cfg: cfg, log: cfg.Log, keeper: cfg.keeper, heldControl: -1,
+		events: newEventLog(), units: map[string]*unit{}, targets: map[uint64]target{},
+		requests: make(chan request), fired: make(chan []uint64), quit: make(chan struct{}), started: make(chan struct{}),
+	}
+}
+
+// Run binds every socket, starts what is to be started, and supervises until ctx
+// ends; then it stops every unit within its stop timeout and removes what it made.
+// It returns nil after that, an *ExitError when an essential unit has ended for
+// good, and an error at once, having started nothing, when a socket cannot be
+// bound or another supervisor has the runtime folder. It may be called once.
+func (s *Supervisor) Run(ctx context.Context) error {
+	if !s.running.CompareAndSwap(false, true) {
+		return errors.New("supervisor: Run was called before")
+	}
+	defer close(s.quit)
+	dir, err := openRuntimeDir(s.cfg.RuntimeDir)
+	if err != nil {
+		return err
+	}
+	defer dir.close()
+	if s.keeper == nil {
+		if s.keeper, err = keeper.NewLocal(keeper.Options{Reap: s.cfg.Reap}); err != nil {
+			return fmt.Errorf("keeper: %w", err)
+		}
+		defer s.keeper.Close()
+	}
+	if s.watch, err = sys.NewWatcher(); err != nil {
+		return fmt.Errorf("watch: %w", err)
+	}
+	defer s.watch.Close()
+	if s.logs, err = newLogs(&lineWriter{out: s.cfg.Output, format: s.cfg.Format, colour: s.cfg.Colour, now: time.Now}); err != nil {
+		return fmt.Errorf("logs: %w", err)
+	}
+	defer s.logs.close()
+	s.takePassed()
+	if err := s.begin(); err != nil {
+		return err
+	}
+	stopControl, err := s.serveControl(dir)
+	if err != nil {
+		s.releaseAll()
+		return err
+	}
+	defer stopControl()
+	go s.forwardWatch()
+	close(s.started)
+	s.outer("READY=1", fmt.Sprintf("STATUS=%d units", len(s.units)))
+	return s.loop(ctx)
+}
+
+// loop is the one goroutine that decides. It ends when everything has.
+func (s *Supervisor) loop(ctx context.Context) error {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	done := ctx.Done()
+	for {
+		s.settleFollowing()
+		if s.stopping && s.live == 0 {
+			s.releaseAll()
+			if s.ended != nil {
+				return s.ended
+			}
+			return nil
+		}
+		if at, ok := s.agenda.first(); ok {
+			timer.Reset(time.Duration(at - s.now()))
+		} else {
+			timer.Stop()
+		}
+		select {
+		case ev := <-s.keeper.Events():
+			s.heard(ev)
+		case keys := <-s.fired:
+			for _, key := range keys {
+				s.readable(key)
+			}
+		case key := <-s.logs.done:
+			s.logDone(key)
+		case r := <-s.requests:
+			r.done <- r.do()
+		case <-timer.C:
+			for _, u := range s.agenda.due(s.now()) {
+				s.handle(u, machine.Tick{})
+			}
+		case <-done:
+			done = nil
+			s.stopAll("sockd is stopping")
+		case <-s.cfg.abrupt:
+			return errAbrupt
+		}
+	}
+}
+
+var errAbrupt = errors.New("ended abruptly")
+
+// handle takes one event through the five steps, but for the acknowledgement,
+// which is the caller's.
+func (s *Supervisor) handle(u *unit, ev machine.Event) {
+	actions := u.machine.Step(s.now(), ev) // decide
+	s.commit(u, actions)
+}
+
+// commit saves what was decided, acts on it, and tells people.
+func (s *Supervisor) commit(u *unit, actions []machine.Action) {
+	if err := s.save(u); err != nil { // save
+		s.log.Error("not saved", "unit", u.conf.Name, "err", err)
+	}
+	for _, a := range actions { // act
+		s.perform(u, a)
+	}
+	at, ok := u.machine.Deadline()
+	s.agenda.set(u, at, ok)
+	s.publish(u) // tell
+	s.ifEnded(u)
+}
+
+// settleFollowing handles what performing has brought about, until nothing more.
+func (s *Supervisor) settleFollowing() {
+	for len(s.follow) > 0 {
+		n := s.follow[0]
+		s.follow = s.follow[1:]
+		s.handle(n.unit, n.event)
+	}
+	s.follow = nil
+}
+
+// ifEnded ends the supervisor when an essential unit has ended for good, and
+// forgets a unit that configuration has removed and that has nothing left.
+func (s *Supervisor) ifEnded(u *unit) {
+	if sv := u.conf.Service; sv != nil && sv.Essential && !s.stopping && u.machine.EndedForGood() {
+		s.ended = &ExitError{Unit: u.conf.Name, Code: u.lastCode}
+		s.log.Warn("essential unit ended", "unit", u.conf.Name, "code", u.lastCode)
+		s.stopAll("essential unit " + u.conf.Name + " has ended")
+	}
+	if u.removed && u.machine.Empty() && s.units[u.conf.Name] == u {
+		s.forget(u)
+	}
+}
+
+// stopAll wishes every unit down.
+func (s *Supervisor) stopAll(because string) {
+	if s.stopping {
+		return
+	}
+	s.stopping = true
+	s.log.Info("stopping", "because", because)
+	s.outer("STOPPING=1")
+	for _, u := range s.sorted() {
+		s.follow = append(s.follow, news{u, machine.Stop{}})
+	}
+}
+
+// Kill ends every process of every unit at once, for an operator who does not want
+// to wait for the stop timeouts.
+func (s *Supervisor) Kill() {
+	s.ask(context.Background(), func() error {
+		s.stopAll("killed by the operator")
+		s.settleFollowing()
+		for _, u := range s.units {
+			for _, r := range u.runs {
+				s.keeper.Signal(r.id, unix.SIGKILL)
+			}
+		}
+		return nil
+	})
+}
+
+// ask runs do in the loop and returns what it returns, or the context's error.
+func (s *Supervisor) ask(ctx context.Context, do func() error) error {
+	r := request{do, make(chan error, 1)}
+	select {
+	case s.requests <- r:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.quit:
+		return ErrEnded
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-s.quit:
+		return ErrEnded
+	}
+}
+
+// ErrEnded is returned by calls on a supervisor that has ended.
+var ErrEnded = errors.New("the supervisor has ended")
+
+// forwardWatch carries watch keys to the loop.
+func (s *Supervisor) forwardWatch() {
+	for {
+		keys := make([]uint64, 256)
+		n, err := s.watch.Wait(keys)
+		if err != nil {
+			return
+		}
+		select {
+		case s.fired <- keys[:n]:
+		case <-s.quit:
+			return
+		}
+	}
+}
+
+func (s *Supervisor) now() machine.Instant { return machine.Instant(sys.Now()) }

@@ -1,0 +1,184 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/supervisor/internal/machine"
+	"github.com/sockd/sockd/supervisor/internal/sys"
+	"github.com/sockd/sockd/units"
+)
+
+// A unit is what the supervisor knows of one unit. What it decides by stands in
+// machine and is saved; the rest is descriptors and facts for people.
+type unit struct {
+	conf       *units.Unit
+	machine    *machine.Unit
+	sockets    []*socket       // set by setSockets; in the order services get them: file order, then instance
+	runs       map[uint64]*run // by generation; until the log has been read to its end
+	stopSignal syscall.Signal  // of the last service it had
+	recalled   bool            // its machine came from saved state
+	removed    bool            // configuration has it no more: forgotten when nothing is left
+
+	lastCode int          // of the last exit nobody asked for, as shells have it
+	starts   []int        // per instance, for people
+	since    []time.Time  // per instance: when its condition changed
+	lastExit []ExitStatus // per instance
+
+	at    machine.Instant // its appointment in the agenda
+	place int             // where in the heap, from 1; 0: not there
+
+	savedSockets json.RawMessage // sockets as they are saved; nil: to be made again
+
+	published atomic.Pointer[UnitStatus]
+}
+
+// A socket is one held descriptor.
+type socket struct {
+	held     string // the name the keeper holds it under
+	name     string // LISTEN_FDNAMES
+	addr     units.Address
+	instance int // 0: shared by all
+	fd       int
+	real     string // the address as bound: port 0 has become a number
+	path     *sys.UnixPath
+	key      uint64 // its watch key; 0 if it never was watched
+	options  sys.Options
+	inode    uint64
+}
+
+// A run is one process, from the moment it is asked for until its exit has been
+// acknowledged and its log read.
+type run struct {
+	id       keeper.ID
+	unit     *unit
+	pid      int
+	asked    time.Time // when it was spawned
+	ready    time.Time
+	notify   int // descriptor; -1 when released
+	notified uint64
+	log      int
+	logKey   uint64
+	logDone  bool
+	exited   bool
+	status   string // STATUS=
+	errno    int    // ERRNO=
+}
+
+func newUnit(conf *units.Unit) *unit {
+	u := &unit{conf: conf, runs: map[uint64]*run{}}
+	u.machine = machine.New(machineSpec(conf))
+	u.stopSignal = syscall.SIGTERM
+	if conf.Service != nil {
+		u.stopSignal = conf.Service.StopSignal
+	}
+	u.resize()
+	return u
+}
+
+// resize makes room for what people want to know of each instance.
+func (u *unit) resize() {
+	n := len(u.machine.Instances)
+	for len(u.starts) < n {
+		u.starts = append(u.starts, 0)
+		u.since = append(u.since, time.Now())
+		u.lastExit = append(u.lastExit, ExitStatus{})
+	}
+}
+
+// socketsOf are the sockets an instance is given, in file order.
+func (u *unit) socketsOf(instance int) []*socket {
+	var mine []*socket
+	for _, k := range u.sockets {
+		if k.instance == 0 || k.instance == instance {
+			mine = append(mine, k)
+		}
+	}
+	return mine
+}
+
+func (u *unit) setSockets(sockets []*socket) {
+	u.sockets, u.savedSockets = sockets, nil
+}
+
+// run finds a generation's run, or nil.
+func (u *unit) run(id keeper.ID) *run {
+	r := u.runs[id.Gen]
+	if r == nil || r.id != id {
+		return nil
+	}
+	return r
+}
+
+// machineRun finds a generation in the machine, or nil.
+func (u *unit) machineRun(id keeper.ID) *machine.Run {
+	if id.Instance < 1 || id.Instance > len(u.machine.Instances) {
+		return nil
+	}
+	runs := u.machine.Instances[id.Instance-1].Runs
+	for i := range runs {
+		if runs[i].Gen == id.Gen {
+			return &runs[i]
+		}
+	}
+	return nil
+}
+
+// machineSpec is what the unit says, as far as decisions depend on it.
+func machineSpec(conf *units.Unit) machine.Spec {
+	sv := conf.Service
+	if sv == nil {
+		return machine.Spec{Instances: 1, OnDemand: true} // never started: the sockets are held, no more
+	}
+	spec := machine.Spec{
+		Instances: sv.Instances,
+		OnDemand:  sv.Start == units.Demand,
+		Notify:    sv.Ready == units.ReadyNotify,
+
+		StartTimeout: sv.StartTimeout,
+		StopTimeout:  sv.StopTimeout,
+		Watchdog:     sv.Watchdog,
+		Restart:      machine.Restart(sv.Restart),
+		Delay:        sv.RestartDelay,
+		DelayMax:     sv.RestartDelayMax,
+		Reset:        sv.RestartReset,
+	}
+	for _, k := range conf.Sockets {
+		spec.PerInstance = spec.PerInstance || k.PerInstance
+		spec.Shared = spec.Shared || !k.PerInstance
+	}
+	return spec
+}
+
+// heldName is a free name for the socket's descriptor: listen/web/http,
+// listen/web/http@2 for an instance's own, +1 and up for further addresses.
+func heldName(unit, name string, instance int, taken []*socket) string {
+	for n := 0; ; n++ {
+		held := "listen/" + unit + "/" + name
+		if n > 0 {
+			held += fmt.Sprintf("+%d", n)
+		}
+		if instance > 0 {
+			held += fmt.Sprintf("@%d", instance)
+		}
+		if !slices.ContainsFunc(taken, func(k *socket) bool { return k.held == held }) {
+			return held
+		}
+	}
+}
+
+// where says what a socket is for people: web: http tcp://127.0.0.1:8080.
+func (k *socket) where() string {
+	var b strings.Builder
+	b.WriteString(k.addr.Network + "://" + k.real)
+	if k.instance > 0 {
+		fmt.Fprintf(&b, " @%d", k.instance)
+	}
+	return b.String()
+}
