@@ -76,7 +76,7 @@ func parseAddress(text, dir string) (Address, *fault) {
 		case "http", "https", "ws", "wss":
 			return Address{}, f.write(`"tcp"`)
 		}
-		if f.hint = didYouMean(network, networks, true); f.hint == "" {
+		if f.hint = didYouMean(network, networks); f.hint == "" {
 			f.hint = "there are " + strings.Join(networks, " ")
 		}
 		return Address{}, f

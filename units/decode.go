@@ -1,6 +1,7 @@
 package units
 
 import (
+	"cmp"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -194,22 +195,34 @@ func decodeTable[T any](s *source, n *node, path string, keys []key[T], dst *T, 
 
 // habits are words of others that no likeness of letters leads to ours.
 var habits = map[string]string{
-	"command": "exec", "cmd": "exec", "run": "exec", "execstart": "exec", "exec_start": "exec", "workdir": "directory", "cwd": "directory",
-	"working_directory": "directory", "env": "environment", "env_file": "environment_files", "environment_file": "environment_files",
-	"replicas": "instances", "workers": "instances", "processes": "instances", "timeout": "stop_timeout", "kill_signal": "stop_signal",
-	"type": "ready", "address": "listen", "port": "listen", "path": "listen", "listen_stream": "listen", "bind": "listen", "owner": "user",
-	"permissions": "mode", "queue": "backlog", "mptcp": "", "restart_sec": "restart_delay", "timeout_stop_sec": "stop_timeout",
-	"timeout_start_sec": "start_timeout", "watchdog_sec": "watchdog", "sockets": "socket", "services": "service",
+	"command": "exec", "cmd": "exec", "run": "exec", "cwd": "directory", "workdir": "directory",
+	"env": "environment", "env_file": "environment_files", "replicas": "instances", "workers": "instances", "processes": "instances",
+	"timeout": "stop_timeout", "kill_signal": "stop_signal", "type": "ready", "address": "listen", "port": "listen", "path": "listen",
+	"bind": "listen", "owner": "user", "permissions": "mode",
+}
+
+// translate finds our key for systemd's directive.
+func translate[T any](keys []key[T], directive string) string {
+	for _, k := range keys {
+		for _, d := range strings.Fields(k.systemd) {
+			if strings.EqualFold(d, directive+"=") {
+				return k.name
+			}
+		}
+	}
+	return ""
 }
 
 // unknown reports a key that does not exist, with the best guess at what was meant.
 func (s *source) unknown(n *node, full string, known []string, elsewhere func(string) string) {
 	f := wrong("unknown key")
-	if f.hint = elsewhere(n.key); f.hint == "" {
-		if meant := habits[strings.ToLower(n.key)]; slices.Contains(known, meant) {
-			f.hint = `did you mean "` + meant + `"?`
-		} else {
-			f.hint = didYouMean(n.key, known, true)
+	meant := cmp.Or(translate(serviceKeys(), n.key), translate(socketKeys(), n.key), habits[strings.ToLower(n.key)])
+	switch {
+	case slices.Contains(known, meant):
+		f.hint = `did you mean "` + meant + `"?`
+	default:
+		if f.hint = elsewhere(n.key); f.hint == "" {
+			f.hint = didYouMean(n.key, known)
 		}
 	}
 	s.add(n.at, full, f)

@@ -41,7 +41,7 @@ func (d *document) parse(text []byte) *node {
 	data, err := decode(source)
 	switch {
 	case err != nil:
-		d.add(d.libraryPlace(source, err), "", librarySays(err))
+		d.library(source, err)
 		return nil
 	case !root.fill(data):
 		d.add(0, "", wrong("this file cannot be read: its tables are put together in an unusual way"))
@@ -104,7 +104,7 @@ func (d *document) syntax(text string, s *scanner) {
 		end++
 	}
 	if _, err := decode(text[:end]); err != nil {
-		d.add(d.libraryPlace(text, err), "", librarySays(err))
+		d.library(text, err)
 		return
 	}
 	d.add(s.pos, "", s.fault)
@@ -121,32 +121,34 @@ func decode(text string) (data map[string]any, err error) {
 	return data, err
 }
 
-// libraryPlace is the offset the library's error stands at.
-func (d *document) libraryPlace(text string, err error) int {
+// library reports the library's error at its place, in our style: no capital, no
+// full stop.
+func (d *document) library(text string, err error) {
+	message, at := err.Error(), 0
 	var pe toml.ParseError
-	if !errors.As(err, &pe) {
-		return 0
+	if errors.As(err, &pe) {
+		message, at = pe.Message, min(pe.Position.Start, len(text))
 	}
-	at := min(pe.Position.Start, len(text))
 	for at < len(text) && (text[at] == ' ' || text[at] == '\t') {
 		at++ // it sometimes names the blank before the culprit
 	}
-	return at
-}
-
-// librarySays is the library's message in our style: no capital, no full stop.
-func librarySays(err error) *fault {
-	text := err.Error()
-	var pe toml.ParseError
-	if errors.As(err, &pe) {
-		text = pe.Message
+	word := text[at:]
+	if i := strings.IndexAny(word, " \t\r\n#,]}="); i >= 0 {
+		word = word[:i]
 	}
-	text = strings.TrimSuffix(text, ".")
-	if len(text) > 1 && text[0] >= 'A' && text[0] <= 'Z' && text[1] >= 'a' && text[1] <= 'z' {
-		text = strings.ToLower(text[:1]) + text[1:]
+	message, _, _ = strings.Cut(strings.TrimSuffix(message, "."), "\n")
+	if len(message) > 1 && message[0] >= 'A' && message[0] <= 'Z' && message[1] >= 'a' && message[1] <= 'z' {
+		message = strings.ToLower(message[:1]) + message[1:]
 	}
-	if i := strings.IndexAny(text, "\n\r"); i >= 0 {
-		text = text[:i]
+	f := wrong("%s", message)
+	switch {
+	case strings.HasPrefix(message, "expected value but found") && word == "":
+		f.text = "a value is missing"
+	case strings.HasPrefix(message, "expected value but found"):
+		// It may have lost the first letter, looking for inf.
+		f = wrong("%s is not a value", quote(word)).write("text in quotes")
+	case strings.HasSuffix(message, "cannot have leading zeroes"):
+		f.write("a mode in quotes: %s", tomlString(word))
 	}
-	return wrong("%s", text)
+	d.add(at, "", f)
 }

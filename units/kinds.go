@@ -225,7 +225,7 @@ func words[T ~string](all ...T) *kind {
 				}
 			}
 			f := wrong("%s is not one of %s", quote(s), what)
-			f.hint = didYouMean(s, list, true)
+			f.hint = didYouMean(s, list)
 			r.fail(n, f)
 		},
 		write: func(src any) string { return tomlString(load[string](src)) },

@@ -254,7 +254,7 @@ func optionNames(may []string) *kind {
 					r.mismatch(k, "the name of a key", "")
 				case !slices.Contains(may, s):
 					f := wrong("%s is not an option that can fail", quote(s))
-					f.hint = didYouMean(s, may, true)
+					f.hint = didYouMean(s, may)
 					r.fail(k, f)
 				case slices.Contains(all, s):
 					r.fail(k, wrong("%s stands here twice", quote(s)))

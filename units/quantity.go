@@ -130,7 +130,7 @@ func parseSignal(s string) (syscall.Signal, *fault) {
 	if name := strings.ToUpper(s); slices.Contains(signalNames, "SIG"+name) {
 		return 0, f.write(`"SIG%s"`, name)
 	}
-	f.hint = didYouMean(s, signalNames[1:], true)
+	f.hint = didYouMean(s, signalNames[1:])
 	return 0, f
 }
 

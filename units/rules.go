@@ -9,6 +9,8 @@ import (
 func (s *source) rules(service, sockets *node) {
 	u := s.unit
 	switch {
+	case service == nil && sockets == nil && len(s.problems) > 0:
+		return // a misspelt table most likely
 	case service == nil && sockets == nil:
 		s.add(0, "", &fault{"the unit has neither a service nor a socket", "write [service] with exec, or [socket.NAME] with listen"})
 		return

@@ -31,8 +31,9 @@ type node struct {
 	value   int    // offset of the value; of the name in the header for a table
 	raw     string // a scalar as it is written
 	shape   shape
-	defined bool // a table that has had its header
-	data    any  // a scalar's value, from the library
+	defined bool  // a table that has had its header
+	data    any   // a scalar's value, from the library
+	up      *node // the table or array it is in
 	kids    []*node
 	index   map[string]*node // a table's kids by key
 }
@@ -40,7 +41,19 @@ type node struct {
 // kid returns the child with that key, or nil.
 func (n *node) kid(key string) *node { return n.index[key] }
 
+// path is the node's key, dotted.
+func (n *node) path() string {
+	var parts []string
+	for ; n != nil && n.up != nil; n = n.up {
+		if n.key != "" || n.up.shape == table {
+			parts = append([]string{n.key}, parts...)
+		}
+	}
+	return dotted(parts...)
+}
+
 func (n *node) add(k *node) *node {
+	k.up = n
 	n.kids = append(n.kids, k)
 	if n.shape == table {
 		if n.index == nil {
@@ -62,7 +75,7 @@ type scanner struct {
 	open  bool   // it stopped at the start of a string without an end
 	dup   bool   // it stopped at a key that is there already …
 	other int    // … at this offset
-	key   string // the key that dup is about
+	key   string // its path
 }
 
 // scan returns the root of text. If s.fault is set, s.pos says where it stopped.
@@ -141,7 +154,6 @@ func (s *scanner) header(root *node) (*node, int) {
 		s.pos++
 	}
 	parts := s.parts(0)
-	end := s.pos
 	if s.take(']'); double {
 		s.take(']')
 	}
@@ -165,8 +177,7 @@ func (s *scanner) header(root *node) (*node, int) {
 		n.at, n.value = name.at, name.at
 	case n.shape == tables && double:
 	default:
-		s.pos = end
-		s.again(n, parts)
+		s.again(n, name, "set twice")
 		return root, 0
 	}
 	if double {
@@ -190,27 +201,22 @@ func (s *scanner) pair(cur *node, depth int) {
 	}
 	name := parts[last]
 	if old := cur.kid(name.key); old != nil {
-		s.again(old, parts)
+		s.again(old, name, "set twice")
 		return
 	}
 	n := cur.add(&node{key: name.key, at: name.at, value: s.pos})
 	s.read(n, depth+len(parts))
 }
 
-// again stops at a key that is there already.
-func (s *scanner) again(old *node, parts []part) {
-	keys := make([]string, len(parts))
-	for i, p := range parts {
-		keys[i] = p.key
-	}
-	s.dup, s.other, s.key = true, old.at, dotted(keys...)
-	s.pos = parts[len(parts)-1].at
-	s.fault = wrong("set twice")
+// again stops at name, which is there already as old.
+func (s *scanner) again(old *node, name part, text string) {
+	s.dup, s.other, s.key = true, old.at, old.path()
+	s.pos, s.fault = name.at, wrong("%s", text)
 }
 
 // walk goes down from n along parts and makes the tables that are missing.
 func (s *scanner) walk(n *node, parts []part) *node {
-	for i, p := range parts {
+	for _, p := range parts {
 		next := n.kid(p.key)
 		switch {
 		case next == nil:
@@ -218,8 +224,7 @@ func (s *scanner) walk(n *node, parts []part) *node {
 		case next.shape == tables:
 			next = next.kids[len(next.kids)-1]
 		case next.shape != table:
-			s.again(next, parts[:i+1])
-			s.fault = wrong("is not a table")
+			s.again(next, p, "is not a table")
 			return nil
 		}
 		n = next

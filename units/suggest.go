@@ -4,7 +4,7 @@ import "strings"
 
 // didYouMean is a hint that names the candidate nearest to got, or "" if none is
 // near enough to be worth reading.
-func didYouMean(got string, candidates []string, quoted bool) string {
+func didYouMean(got string, candidates []string) string {
 	const longest = 40 // no key or word of ours is longer; and the distance costs length squared
 	if len(got) > longest {
 		return ""
@@ -18,13 +18,10 @@ func didYouMean(got string, candidates []string, quoted bool) string {
 			best, least = c, d
 		}
 	}
-	switch {
-	case best == "":
+	if best == "" {
 		return ""
-	case quoted:
-		return `did you mean "` + best + `"?`
 	}
-	return "did you mean " + best + "?"
+	return `did you mean "` + best + `"?`
 }
 
 // distance counts the letters to add, drop, change or swap with a neighbour to
