@@ -54,6 +54,10 @@ func tooLarge() *fault { return wrong("larger than %d MiB", maxFile>>20) }
 
 // add notes a problem at an offset.
 func (d *document) add(offset int, key string, f *fault) {
+	const longest = 300 // a socket's name may have 255
+	if runes := []rune(key[:min(len(key), 4*longest)]); len(runes) > longest {
+		key = string(runes[:longest]) + "…"
+	}
 	line, col := d.placer.place(offset)
 	d.problems = append(d.problems, Problem{d.file, line, col, key, f.text, f.hint})
 }
@@ -142,7 +146,7 @@ func (d *document) library(text string, err error) {
 	}
 	f := wrong("%s", message)
 	switch {
-	case strings.HasPrefix(message, "expected value but found") && word == "":
+	case strings.HasPrefix(message, "expected value but found") && word == "", message == "unexpected EOF; expected value":
 		f.text = "a value is missing"
 	case strings.HasPrefix(message, "expected value but found"):
 		// It may have lost the first letter, looking for inf.

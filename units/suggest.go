@@ -2,19 +2,19 @@ package units
 
 import "strings"
 
+// longestWord bounds what is compared: no key or word of ours is longer.
+const longestWord = 40
+
 // didYouMean is a hint that names the candidate nearest to got, or "" if none is
 // near enough to be worth reading.
 func didYouMean(got string, candidates []string) string {
-	const longest = 40 // no key or word of ours is longer; and the distance costs length squared
-	if len(got) > longest {
+	if len(got) > longestWord {
 		return ""
 	}
-	plain := func(s string) string {
-		return strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(s))
-	}
+	got = plainWord(got)
 	best, least := "", max(1, len(got)/3)+1
 	for _, c := range candidates {
-		if d := distance(plain(got), plain(c)); d < least {
+		if d := distance(got, plainWord(c)); d < least {
 			best, least = c, d
 		}
 	}
@@ -24,10 +24,24 @@ func didYouMean(got string, candidates []string) string {
 	return `did you mean "` + best + `"?`
 }
 
-// distance counts the letters to add, drop, change or swap with a neighbour to
-// get from a to b (optimal string alignment).
+// plainWord is a word without what people vary: case and the marks between parts.
+func plainWord(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '_' || r == '-' || r == ' ':
+			return -1
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
+}
+
+// distance counts the letters to add, drop, change or swap with a neighbour to get
+// from a to b (optimal string alignment). Neither may be longer than longestWord.
 func distance(a, b string) int {
-	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	var space [3][longestWord + 1]int
+	before, last, row := space[0][:], space[1][:], space[2][:]
 	for j := range last {
 		last[j] = j
 	}
