@@ -142,17 +142,32 @@ func (b *Bound) listen(backlog int) error {
 			b.Warnings = append(b.Warnings, fmt.Sprintf("backlog: got %d of %d (raise net.core.somaxconn)", limit, backlog))
 		}
 	}
-	return ListenAgain(b.FD, backlog)
+	return listen(b.FD, backlog)
 }
 
-// ListenAgain makes fd listen, or changes the backlog of one that listens: what is
-// queued stays. It also heals a listener on which somebody has called shutdown(2),
-// which acts on everybody who holds the socket. Backlog 0 is the system's maximum.
-func ListenAgain(fd, backlog int) error {
+func listen(fd, backlog int) error {
 	if backlog <= 0 {
 		backlog = math.MaxInt32 // cut by the kernel to net.core.somaxconn as it is now (listen(2))
 	}
 	return unix.Listen(fd, backlog)
+}
+
+// ErrShutDown is a Unix listener on which somebody has called shutdown(2). Linux
+// has no way back: the socket refuses everybody for ever and has to be bound anew.
+var ErrShutDown = errors.New("shut down for good: bind it anew")
+
+// ListenAgain makes fd listen, or changes the backlog of one that listens: what is
+// queued stays. It also heals a tcp listener on which somebody has called
+// shutdown(2), which acts on everybody who holds the socket; of a Unix one that is
+// ErrShutDown. Backlog 0 is the system's maximum.
+func ListenAgain(fd, backlog int) error {
+	if err := listen(fd, backlog); err != nil {
+		return err
+	}
+	if shut, err := hungUp(fd); err != nil || !shut {
+		return err
+	}
+	return ErrShutDown
 }
 
 // somaxconn is the largest backlog that the kernel grants.

@@ -13,7 +13,23 @@ import (
 // by Bind and does not has been shut down by somebody who holds it: ListenAgain.
 func Listening(fd int) (bool, error) {
 	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-	return n != 0, err
+	if err != nil || n == 0 {
+		return false, err
+	}
+	// A Unix listener goes on calling itself one, and refuses.
+	shut, err := hungUp(fd)
+	return !shut, err
+}
+
+// hungUp says whether the receiving side is shut down.
+func hungUp(fd int) (bool, error) {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	for {
+		_, err := unix.Poll(p, 0)
+		if err != unix.EINTR {
+			return p[0].Revents&(unix.POLLRDHUP|unix.POLLHUP) != 0, err
+		}
+	}
 }
 
 // SetNonblock sets or clears O_NONBLOCK for everybody who holds the socket.
