@@ -3,6 +3,7 @@ package sys
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 
@@ -142,8 +143,11 @@ func AwaitNotify(c syscall.RawConn, peek bool) (m Message, err error) {
 		m, err = ReadNotify(int(fd), peek)
 		return !errors.Is(err, unix.EAGAIN)
 	})
-	if waitErr != nil {
+	switch {
+	case waitErr == nil:
+		return m, err
+	case errors.Is(waitErr, os.ErrDeadlineExceeded):
 		return Message{}, waitErr
 	}
-	return m, err
+	return Message{}, os.ErrClosed // the poller says it in a word of its own
 }
