@@ -35,21 +35,21 @@ func (u *Unit) Condition(n int) Condition {
 	return Idle
 }
 
-// remember keeps the conditions before the step.
-func (s *step) remember() {
-	s.was = s.room[:0]
-	for i := range s.Instances {
-		s.was = append(s.was, s.Condition(i+1))
+// conditions appends those of all instances.
+func (u *Unit) conditions(all []Condition) []Condition {
+	for i := range u.Instances {
+		all = append(all, u.Condition(i+1))
 	}
+	return all
 }
 
-// finish adds a report for every condition that has changed, and what there is to
-// say about replacements. gone is the generation that the event was the end of.
-func (s *step) finish(gone uint64) []Action {
-	for n := 1; n <= max(len(s.was), len(s.Instances)); n++ {
+// finish adds a report for every condition that is not what it was, and what there
+// is to say about replacements. gone is the generation that the event was the end of.
+func (s *step) finish(was []Condition, gone uint64) []Action {
+	for n := 1; n <= max(len(was), len(s.Instances)); n++ {
 		from, to := Stopped, s.Condition(n)
-		if n <= len(s.was) {
-			from = s.was[n-1]
+		if n <= len(was) {
+			from = was[n-1]
 		}
 		if from != to {
 			s.out = append(s.out, s.report(n, from, to, gone))
@@ -74,9 +74,9 @@ func (s *step) report(n int, from, to Condition, gone uint64) Report {
 		}
 	}
 	switch {
-	case from == Idle && to == IsStarting:
+	case from == Idle && to == IsStarting && s.Spec.OnDemand:
 		r.Because = "connection"
-	case len(in.Runs) == 0 && gone != 0:
+	case gone != 0 && to != IsReady && r.Because == "":
 		r.Because = in.Because
 	}
 	if to == Backoff {

@@ -10,6 +10,7 @@ type Held struct {
 	Instance int
 	Gen      uint64
 	Running  bool // its program has been executed and its end has not been seen
+	Ended    bool // the news of its end is to come
 	Signal   int  // the last signal sent to make it leave; 0 if none
 }
 
@@ -21,8 +22,7 @@ const hearing = time.Second
 // after. If nothing was saved, call it on New(spec) with Up set: it takes over
 // what runs and loses no more than the failure counts.
 func (u *Unit) Recover(now Instant, held []Held) []Action {
-	s := step{Unit: u, now: now}
-	s.remember()
+	s, was := step{Unit: u, now: now}, u.conditions(nil)
 	s.Watched = false // nobody watches for this supervisor yet
 	for i := range s.Instances {
 		in := &s.Instances[i]
@@ -34,11 +34,15 @@ func (u *Unit) Recover(now Instant, held []Held) []Action {
 			s.resume(i+1, &in.Runs[j], find(held, i+1, in.Runs[j].Gen))
 		}
 	}
+	last := s.LastGen
 	for _, h := range held {
-		s.adopt(h)
+		if h.Gen > last && !h.Ended { // one of ours that is not here has ended, and that was heard
+			s.adopt(h)
+		}
+		s.LastGen = max(s.LastGen, h.Gen)
 	}
 	s.settle()
-	return s.finish(0)
+	return s.finish(was, 0)
 }
 
 func find(held []Held, n int, gen uint64) *Held {
@@ -89,5 +93,4 @@ func (s *step) adopt(h Held) {
 	in := s.instance(h.Instance)
 	at, _ := slices.BinarySearchFunc(in.Runs, h.Gen, func(r Run, gen uint64) int { return int(r.Gen) - int(gen) })
 	in.Runs = slices.Insert(in.Runs, at, run)
-	s.LastGen = max(s.LastGen, h.Gen)
 }

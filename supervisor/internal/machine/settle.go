@@ -71,7 +71,7 @@ func (s *step) patience(n int, run *Run) {
 		run.Fault, run.Because = Silent, "watchdog "+run.Watchdog.String()
 	case run.State == Draining && passed:
 		if !run.told() {
-			run.Fault = TimedOut
+			run.Fault, run.Because = TimedOut, "stop timeout "+s.Spec.StopTimeout.String()
 		}
 		run.State, run.Deadline = Killing, 0
 		s.out = append(s.out, Kill{Instance: n, Gen: run.Gen})

@@ -12,18 +12,17 @@ type step struct {
 	now   Instant
 	out   []Action // effects, in order
 	notes []Report // what happened to replacements
-	was   []Condition
-	room  [8]Condition // where was usually lives
 }
 
 // Step takes one event in at now and returns what to do about it, in order. Save
 // the unit before doing any of it. Reports come last.
 func (u *Unit) Step(now Instant, ev Event) []Action {
+	var room [8]Condition // spares an allocation
+	was := u.conditions(room[:0])
 	s := step{Unit: u, now: now}
-	s.remember()
 	gen := s.absorb(ev)
 	s.settle()
-	return s.finish(gen)
+	return s.finish(was, gen)
 }
 
 // absorb records what is now true and decides nothing. It returns the generation
@@ -75,6 +74,8 @@ func (in *Instance) forget() { in.Fails, in.Until, in.Ended, in.Failed = 0, 0, f
 // no successor.
 func (s *step) stale(upto uint64) {
 	s.forgive()
+	upto = min(upto, s.LastGen)
+	s.Upto = max(s.Upto, upto)
 	for i := range s.Instances {
 		runs := s.Instances[i].Runs
 		for j := range runs {
@@ -148,14 +149,19 @@ func (s *step) gone(n int, gen uint64, st Status, because string, jitter float64
 	}
 	run, in := *p, s.instance(n)
 	in.Runs = slices.DeleteFunc(in.Runs, func(r Run) bool { return r.Gen == gen })
-	if run.Fault != "" {
+	how := endingOf(run, st, s.Spec.Notify)
+	switch {
+	case run.Fault != "":
 		because = run.Because + ": " + because
+	case how == protocol && !run.Asked:
+		because += " before readiness"
 	}
-	in.Because = because
+	if !run.Asked || in.Until == 0 && !in.Ended { // why it waits is not the fault of one we asked to leave
+		in.Because = because
+	}
 	if run.Asked || !s.wished(n) {
 		return
 	}
-	how := endingOf(run, st, s.Spec.Notify)
 	healthy := run.ReadyAt != 0 && s.now >= run.ReadyAt.Add(s.Spec.Reset)
 	if how == clean || healthy {
 		in.Fails = 0
@@ -163,11 +169,12 @@ func (s *step) gone(n int, gen uint64, st Status, because string, jitter float64
 	if how != clean {
 		in.Fails++
 		in.Until = s.now.Add(s.Spec.delay(in.Fails, jitter))
-		if !run.Stale {
-			s.giveUp(n, gen, because)
-		}
 	} else if !healthy { // once, so that one which leaves without accepting cannot spin
 		in.Until = s.now.Add(s.Spec.delay(1, jitter))
+	}
+	unrelieved := len(in.Runs) > 0 && in.Runs[0].Stale
+	if gen > s.Upto && (how != clean || unrelieved) {
+		s.giveUp(n, because)
 	}
 	if in.attended() {
 		return
@@ -175,14 +182,17 @@ func (s *step) gone(n int, gen uint64, st Status, because string, jitter float64
 	again := s.Spec.Restart.follows(how)
 	if s.Spec.OnDemand {
 		in.Called = in.Called || again // the demand stands
-	} else if in.Ended = !again; in.Ended {
-		in.Failed, in.Until = how != clean, 0
+		return
+	}
+	in.Ended, in.Failed = !again, !again && how != clean
+	if in.Ended {
+		in.Until = 0
 	}
 }
 
 // giveUp ends replacing: the new version has failed in instance n, so that what is
 // left of the old one stays, there and everywhere.
-func (s *step) giveUp(n int, gen uint64, because string) {
+func (s *step) giveUp(n int, because string) {
 	for i := range s.Instances {
 		text := "replacement failed: " + because
 		if i+1 != n {

@@ -48,6 +48,7 @@ type Unit struct {
 	Instances []Instance // by number, Instances[0] is number 1
 	Watched   bool       // we have asked to hear of a connection on the shared sockets
 	LastGen   uint64     // generations are per unit and never used again
+	Upto      uint64     // the newest generation anybody asked to replace: younger ones are the new version
 }
 
 // An Instance is a numbered place for a process. Most of the time it holds one
