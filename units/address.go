@@ -97,7 +97,7 @@ func parseUnix(network, path, dir string) (Address, *fault) {
 		return Address{}, wrong("the name has %d bytes: the kernel takes %d", len(name), maxUnixPath)
 	case abstract:
 		return Address{network, path}, nil
-	case strings.HasSuffix(path, "/"):
+	case slices.Contains([]string{"", ".", ".."}, path[strings.LastIndexByte(path, '/')+1:]):
 		return Address{}, wrong("%s names a folder, not a socket", quote(path))
 	}
 	path = resolve(dir, path)

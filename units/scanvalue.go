@@ -23,8 +23,9 @@ func (s *scanner) parts(depth int) []part {
 		}
 		switch c := s.peek(); c {
 		case '"', '\'':
-			s.quoted()
-			p.key = s.unquoteKey(s.text[p.at:s.pos])
+			if s.quoted(); s.fault == nil {
+				p.key = s.unquoteKey(s.text[p.at:s.pos])
+			}
 		default:
 			end := strings.IndexAny(s.text[s.pos:], " \t\r\n.=]#[{}\"',")
 			if end < 0 {
