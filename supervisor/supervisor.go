@@ -123,7 +123,7 @@ func New(cfg Config) *Supervisor {
 }
 
 // Run binds every socket, starts what is to be started, and supervises until ctx
-// ends; then it stops every unit within its stop timeout and removes what it made.
+// ends, for a cause that the log gives (context.WithCancelCause); then it stops every unit within its stop timeout and removes what it made.
 // It returns nil after that, an *ExitError when an essential unit has ended for
 // good, and an error at once, having started nothing, when a socket cannot be
 // bound or another supervisor has the runtime folder. It may be called once.
@@ -203,7 +203,7 @@ func (s *Supervisor) loop(ctx context.Context) error {
 			}
 		case <-done:
 			done = nil
-			s.stopAll("sockd is stopping")
+			s.stopAll(context.Cause(ctx).Error())
 		case <-s.cfg.abrupt:
 			return errAbrupt
 		}

@@ -145,8 +145,8 @@ func supervise(cfg supervisor.Config, logFormat string) error {
 
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
+	ctx, stop := context.WithCancelCause(context.Background())
+	defer stop(nil)
 	go func() {
 		interrupted := false
 		for sig := range signals {
@@ -158,7 +158,7 @@ func supervise(cfg supervisor.Config, logFormat string) error {
 				s.Kill()
 			default:
 				interrupted = true
-				stop()
+				stop(fmt.Errorf("signal: %v", sig))
 			}
 		}
 	}()

@@ -91,6 +91,9 @@ func printStatus(w io.Writer, all []supervisor.UnitStatus, now time.Time, colour
 		for _, in := range u.Instances {
 			var pids []string
 			why := in.Because
+			if in.State == "ready" || in.State == "idle" {
+				why = ""
+			}
 			for _, r := range in.Runs {
 				if r.Pid != 0 {
 					pids = append(pids, fmt.Sprint(r.Pid))

@@ -1,0 +1,302 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sockd/sockd/supervisor"
+)
+
+// The tests run the command as a process: the test binary is sockd when TEST_SOCKD is set.
+func TestMain(m *testing.M) {
+	if os.Getenv("TEST_SOCKD") != "" {
+		os.Unsetenv("TEST_SOCKD")
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+const patience = 60 * time.Second
+
+func command(t *testing.T, dir string, args ...string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "TEST_SOCKD=1", "SOCKD_RUNTIME_DIR="+filepath.Join(dir, "run"), "NO_COLOR=1")
+	return cmd
+}
+
+// sockd runs the command to its end.
+func sockd(t *testing.T, dir string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := command(t, dir, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	defer kill.Stop()
+	cmd.Wait()
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// A running sockd, and what it said.
+type running struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	lines  chan string
+	ended  chan struct{}
+	stdout bytes.Buffer
+}
+
+// start runs the command until stop; what it writes to standard error comes as lines.
+func start(t *testing.T, dir string, args ...string) *running {
+	t.Helper()
+	r := &running{t: t, cmd: command(t, dir, args...), lines: make(chan string, 1<<16), ended: make(chan struct{})}
+	stderr, err := r.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.cmd.Stdout = &r.stdout
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		sc := bufio.NewScanner(stderr)
+		for sc.Scan() {
+			r.lines <- sc.Text()
+		}
+		r.cmd.Wait()
+		close(r.ended)
+	}()
+	t.Cleanup(func() { r.signal(syscall.SIGTERM); r.wait() })
+	return r
+}
+
+func (r *running) signal(sig syscall.Signal) { r.cmd.Process.Signal(sig) }
+
+func (r *running) wait() int {
+	r.t.Helper()
+	select {
+	case <-r.ended:
+	case <-time.After(patience):
+		r.cmd.Process.Kill()
+		r.t.Error("sockd did not end in time")
+		<-r.ended
+	}
+	return r.cmd.ProcessState.ExitCode()
+}
+
+// line waits for a line of standard error that fits.
+func (r *running) line(pattern string) string {
+	r.t.Helper()
+	re := regexp.MustCompile(pattern)
+	var seen []string
+	for {
+		select {
+		case l := <-r.lines:
+			seen = append(seen, l)
+			if re.MatchString(l) {
+				return l
+			}
+		case <-r.ended:
+			r.t.Fatalf("sockd ended with %d; no line like %q among\n%s", r.cmd.ProcessState.ExitCode(), pattern, strings.Join(seen, "\n"))
+		case <-time.After(patience):
+			r.t.Fatalf("no line like %q among\n%s", pattern, strings.Join(seen, "\n"))
+		}
+	}
+}
+
+// freePort is a port that nobody has at the moment.
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// serveAdHoc runs a program with `sockd run -l` and wants that answer from it.
+func serveAdHoc(t *testing.T, program, want string, say ...string) {
+	t.Helper()
+	dir := t.TempDir()
+	address := freePort(t)
+	r := start(t, dir, "run", "-l", "echo="+address, "--", program)
+	r.line("idle")
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	for _, s := range say {
+		io.WriteString(c, s)
+	}
+	c.(*net.TCPConn).CloseWrite()
+	got, err := io.ReadAll(c)
+	if err != nil || string(got) != want {
+		t.Errorf("%s answers %q, %v; want %q", filepath.Base(program), got, err, want)
+	}
+}
+
+func write(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestMisuse(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "bad.toml", "[service]\nexec = \"x\"\nstrat = \"boot\"\n")
+	for _, c := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"frobnicate", exitMisuse, `unknown command "frobnicate"`},
+		{"run --nope", exitMisuse, "unknown flag: --nope"},
+		{"run -n 3 bad.toml", exitMisuse, "--instances goes with -l"},
+		{"run -l :1", exitMisuse, "-l needs a command after --"},
+		{"run -l nonsense://x -- true", exitMisuse, "nonsense"},
+		{"run --log-format xml bad.toml", exitMisuse, "neither text nor json"},
+		{"run", exitMisuse, "no units"},
+		{"run bad.toml", exitFailed, `bad.toml:3:1: service.strat: unknown key`},
+		{"run missing.toml", exitFailed, "missing.toml"},
+		{"check bad.toml", exitFailed, `bad.toml:3:1: service.strat: unknown key`},
+		{"status", exitNotRunning, "not running"},
+		{"restart web", exitNotRunning, "not running"},
+		{"restart", exitMisuse, "requires at least 1 arg"},
+		{"status -o xml", exitMisuse, "neither text nor json"},
+		{"schema x", exitMisuse, "unknown command"},
+	} {
+		_, stderr, code := sockd(t, dir, strings.Fields(c.args)...)
+		if code != c.code || !strings.Contains(stderr, c.says) {
+			t.Errorf("sockd %s: code %d, want %d; says %q, want %q", c.args, code, c.code, stderr, c.says)
+		}
+	}
+}
+
+func TestRunStatusStopOfAFile(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "cat.toml", `
+[service]
+exec = ["sh", "-c", "echo up; exec sleep 1000"]
+start = "boot"
+[socket.s]
+listen = "unix://./s.sock"
+`)
+	r := start(t, dir, "run", "cat.toml")
+	r.line("cat@1 ready")
+	stdout, _, code := sockd(t, dir, "status")
+	if code != 0 || !regexp.MustCompile(`cat@1 +ready`).MatchString(stdout) || !strings.Contains(stdout, "s.sock") {
+		t.Errorf("status: %d\n%s", code, stdout)
+	}
+	stdout, _, code = sockd(t, dir, "status", "-o", "json", "cat")
+	var all []supervisor.UnitStatus
+	if err := json.Unmarshal([]byte(stdout), &all); code != 0 || err != nil || len(all) != 1 || all[0].Instances[0].State != "ready" {
+		t.Errorf("status: %d, %v\n%s", code, err, stdout)
+	}
+	if _, stderr, code := sockd(t, dir, "status", "dog"); code != exitNoUnit {
+		t.Errorf("status of an unknown unit: %d, %s", code, stderr)
+	}
+	if _, stderr, code := sockd(t, dir, "stop", "dog"); code != exitNoUnit || !strings.Contains(stderr, `"dog"`) {
+		t.Errorf("stop of an unknown unit: %d, %s", code, stderr)
+	}
+	if stdout, stderr, code := sockd(t, dir, "restart", "cat"); code != 0 || stdout != "cat: restarted\n" {
+		t.Errorf("restart: %d %q %q", code, stdout, stderr)
+	}
+	if stdout, stderr, code := sockd(t, dir, "stop", "cat"); code != 0 || stdout != "cat: stopped\n" {
+		t.Errorf("stop: %d %q %q", code, stdout, stderr)
+	}
+	if stdout, stderr, code := sockd(t, dir, "start", "cat"); code != 0 || stdout != "cat: started\n" {
+		t.Errorf("start: %d %q %q", code, stdout, stderr)
+	}
+	if _, stderr, code := sockd(t, dir, "run", "cat.toml"); code != exitFailed || !strings.Contains(stderr, fmt.Sprintf("sockd with pid %d", r.cmd.Process.Pid)) {
+		t.Errorf("a second run: %d %q", code, stderr)
+	}
+	write(t, dir, "cat.toml", "[service]\nexec = [\"sh\", \"-c\", \"exit 9\"]\nready = \"notify\"\nstart = \"boot\"\n[socket.s]\nlisten = \"unix://./s.sock\"\n")
+	if _, stderr, code := sockd(t, dir, "reload"); code != 0 {
+		t.Errorf("reload: %d %q", code, stderr)
+	}
+	r.line("replacement failed")
+	if _, stderr, code := sockd(t, dir, "restart", "cat"); code != exitRolledBack || !strings.Contains(stderr, "exit status 9") {
+		t.Errorf("restart of a broken one: %d %q", code, stderr)
+	}
+	write(t, dir, "cat.toml", "[service")
+	if _, stderr, code := sockd(t, dir, "reload"); code != exitFailed || !strings.Contains(stderr, "cat.toml:1:") {
+		t.Errorf("reload of a bad file: %d %q", code, stderr)
+	}
+	r.signal(syscall.SIGTERM)
+	if code := r.wait(); code != 0 {
+		t.Errorf("ended with %d", code)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 1 {
+		t.Errorf("left over: %v", left)
+	}
+	if !strings.Contains(r.stdout.String(), "cat@1 | up\n") {
+		t.Errorf("output: %q", r.stdout.String())
+	}
+}
+
+func TestEssentialExitCode(t *testing.T) {
+	for code, script := range map[int]string{0: "exit 0", 42: "exit 42", 128 + 9: "kill -9 $$"} {
+		dir := t.TempDir()
+		write(t, dir, "main.toml", fmt.Sprintf("[service]\nexec = [\"sh\", \"-c\", %q]\nrestart = \"no\"\nessential = true\n", script))
+		if _, stderr, got := sockd(t, dir, "run", "main.toml"); got != code {
+			t.Errorf("%s: sockd ended with %d\n%s", script, got, stderr)
+		}
+	}
+}
+
+func TestEmitPrintsAUnitThatChecks(t *testing.T) {
+	dir := t.TempDir()
+	stdout, stderr, code := sockd(t, dir, "run", "-l", "http=:8080", "-l", "http=unix://./s.sock", "-l", "9090", "--now", "--emit", "--", "./web", "-v", "it's \"quoted\"")
+	if code != 0 {
+		t.Fatalf("%d %s", code, stderr)
+	}
+	write(t, dir, "web.toml", stdout)
+	if out, stderr, code := sockd(t, dir, "check", "web.toml"); code != 0 || out != "1 unit, 2 sockets: no problems\n" {
+		t.Errorf("%d %q %q of\n%s", code, out, stderr, stdout)
+	}
+}
+
+func TestSecondInterruptKills(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "deaf.toml", `
+[service]
+exec = ["sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1000; done"]
+start = "boot"
+stop_timeout = "0s"
+`)
+	r := start(t, dir, "run", "--log-format", "json", "deaf.toml")
+	r.line(`"ready"`)
+	r.signal(syscall.SIGINT)
+	r.line(`draining`)
+	r.signal(syscall.SIGINT)
+	if code := r.wait(); code != 0 {
+		t.Errorf("ended with %d", code)
+	}
+}
