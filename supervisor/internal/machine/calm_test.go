@@ -21,19 +21,37 @@ func (w *world) clear() {
 	w.hear(Start{})
 	w.queue = [maxInstances + 1]int{1, 1, 1, 1, 1}
 	spawned := w.spawned
-	for round := 0; !w.served(); round++ {
+	w.serve()
+	if n := w.spawned - spawned; n > 3*w.u.Spec.Instances {
+		w.fail("%d spawns to serve %d instances", n, w.u.Spec.Instances)
+	}
+	if w.broken != "" || w.rng.IntN(2) == 0 {
+		return
+	}
+	upto, runs := w.u.LastGen, len(w.procs)
+	spawned = w.spawned
+	w.hear(Replace{Upto: upto})
+	w.serve()
+	if n := w.spawned - spawned; n != runs {
+		w.fail("%d spawns to replace %d runs", n, runs)
+	}
+	for i := range w.procs {
+		if w.procs[i].gen <= upto {
+			w.fail("run %d.%d was to be replaced", w.procs[i].n, w.procs[i].gen)
+		}
+	}
+}
+
+// serve waits until all is as wished.
+func (w *world) serve() {
+	for round := 0; w.broken == "" && !w.served(); round++ {
 		if round > 300 {
 			w.fail("in good weather it does not come to rest: %s", w.save())
-		}
-		if w.broken != "" {
 			return
 		}
 		if !w.behave() {
 			w.wait()
 		}
-	}
-	if n := w.spawned - spawned; n > 3*w.u.Spec.Instances {
-		w.fail("%d spawns to serve %d instances", n, w.u.Spec.Instances)
 	}
 }
 
