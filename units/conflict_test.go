@@ -127,13 +127,8 @@ func together(proto, hostA, hostB string, a, b *Socket) (kernel, check bool, err
 		}
 		return addr
 	}
-	// Below the ports that the kernel gives away, where few others are. Port 0 would
-	// not do: with the options on, the kernel prefers ports that others have.
-	fd, port, err := -1, 0, error(unix.EADDRINUSE)
-	for errors.Is(err, unix.EADDRINUSE) {
-		port = 10_000 + rand.IntN(20_000)
-		fd, err = bind(a, at(hostA, port), port)
-	}
+	port := free(at)
+	fd, err := bind(a, at(hostA, port), port)
 	if err != nil {
 		return false, false, err
 	}
@@ -147,6 +142,26 @@ func together(proto, hostA, hostB string, a, b *Socket) (kernel, check bool, err
 	}
 	x, y := a.endpoint(at(hostA, port)), b.endpoint(at(hostB, port))
 	return err == nil, !x.overlaps(y) || x.share(y), nil
+}
+
+// free finds a port that nobody has at any address. It is one below those that the
+// kernel gives away. Port 0 would not do: with the options on, the kernel prefers
+// ports that others have.
+func free(at func(host string, port int) Address) int {
+	for {
+		port := 10_000 + rand.IntN(20_000)
+		taken := false
+		for _, host := range []string{"tcp4://", "tcp6://"} {
+			fd, err := bind(&Socket{ReuseAddr: ptr(false)}, at(host, port), port)
+			if err == nil {
+				unix.Close(fd)
+			}
+			taken = taken || errors.Is(err, unix.EADDRINUSE)
+		}
+		if !taken {
+			return port
+		}
+	}
 }
 
 func TestUnixConflictsAgreeWithTheKernel(t *testing.T) {

@@ -1,0 +1,254 @@
+package units
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const (
+	docsFile   = "../docs/units.md"
+	schemaFile = "../docs/units.schema.json"
+)
+
+// TestDocsAreGenerated compares the reference and the schema in docs with what
+// keys.go says. With -update it writes them.
+func TestDocsAreGenerated(t *testing.T) {
+	text, err := os.ReadFile(docsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, rest, ok := bytes.Cut(text, []byte("-update -->\n"))
+	_, end, ok2 := bytes.Cut(rest, []byte("<!-- end -->\n"))
+	if !ok || !ok2 {
+		t.Fatal("the marks of the generated part are gone")
+	}
+	want := string(begin) + "-update -->\n\n" + string(Reference()) + "\n<!-- end -->\n" + string(end)
+	for path, want := range map[string]string{docsFile: want, schemaFile: string(Schema())} {
+		if *update {
+			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != want {
+			t.Errorf("%s is not what keys.go says (%v): go test ./units -run Docs -update", path, err)
+		}
+	}
+}
+
+// examples are the TOML blocks of the documentation, by the name in their first line.
+func examples(t *testing.T) []file {
+	text, err := os.ReadFile(docsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []file
+	for _, m := range regexp.MustCompile("(?s)```toml\n# ([a-z.]+)\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+		list = append(list, file{m[1], m[2]})
+	}
+	if blocks := strings.Count(string(text), "```toml"); len(list) != blocks || blocks == 0 {
+		t.Errorf("%d TOML blocks, %d of them with a name", blocks, len(list))
+	}
+	return list
+}
+
+func TestDocsExamplesParse(t *testing.T) {
+	for _, f := range examples(t) {
+		u, err := Parse(f.name, []byte(f.text))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		roundTrip(t, u)
+	}
+	// The two that share a port must be fine together.
+	var shared []file
+	for _, f := range examples(t) {
+		if f.name == "rest.toml" || f.name == "local.toml" {
+			shared = append(shared, f)
+		}
+	}
+	if err := problemsOf(shared); err != nil || len(shared) != 2 {
+		t.Error(shared, err)
+	}
+}
+
+// Each message in the documentation is one that is really said.
+func TestDocsProblemsAreReal(t *testing.T) {
+	text, err := os.ReadFile(docsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := problemsOf([]file{
+		{"api.toml", "[service]\nexec = \"api\"\n[socket.http]\nlisten = \"tcp://:8080\""},
+		{"web.toml", "[service]\nexec = \"web\"\n[socket.http]\nlisten = \"tcp://:8080\"\n\n\nbacklog = 0\n\nreuseprt = true"},
+	}).Error() + "\n" + problemsOf([]file{{"web.toml", strings.Repeat("\n", 10) + "[service]\nstop_timeout = 10"}}).Error()
+	count := 0
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "web.toml:") {
+			count++
+			if !strings.Contains(said, strings.TrimSpace(line)) {
+				t.Errorf("not said: %sbut\n%s", line, said)
+			}
+		}
+	}
+	if count != 4 {
+		t.Errorf("%d messages in the documentation, want 4", count)
+	}
+}
+
+// The schema takes every good example, and refuses what a schema can see.
+func TestSchema(t *testing.T) {
+	var schema map[string]any
+	if err := json.Unmarshal(Schema(), &schema); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range examples(t) {
+		if why := valid(schema, tree(t, f.text), "unit"); why != "" {
+			t.Errorf("%s: %s", f.name, why)
+		}
+	}
+	for _, bad := range []string{
+		"", "other = 1", "service = 1", "[service]", "[service]\nexec = []", "[service]\nexec = 'e'\nExec = 'e'",
+		"[service]\nexec = 'e'\nstop_timeout = 10", "[service]\nexec = 'e'\nstop_timeout = '10'", "[service]\nexec = 'e'\ninstances = 0",
+		"[service]\nexec = 'e'\nrestart = 'never'", "[service]\nexec = 'e'\nessential = 'yes'", "[service]\nexec = 'e'\nenvironment = {A = 1}",
+		"[service]\nexec = 'e'\nenvironment = {'a b' = ''}", "[socket.s]\nmark = 1", "[socket.s]\nlisten = ':80'\nbacklog = 65536",
+		"[socket.'a:b']\nlisten = ':80'", "[socket.s]\nlisten = ':80'\noptional = ['listen']", "[socket.s]\nlisten = ':80'\nreceive_buffer = '64K'",
+	} {
+		if valid(schema, tree(t, bad), "unit") == "" {
+			t.Errorf("the schema takes %q", bad)
+		}
+		if _, err := Parse("u.toml", []byte(bad)); err == nil {
+			t.Errorf("Parse takes %q", bad)
+		}
+	}
+}
+
+// tree is a text as JSON sees it.
+func tree(t *testing.T, text string) any {
+	data, err := decode(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v any
+	if err := json.Unmarshal(b, &v); err != nil {
+		t.Fatal(err)
+	}
+	if v == nil {
+		return map[string]any{}
+	}
+	return v
+}
+
+// valid checks v against the part of JSON Schema that we use, and says what is
+// wrong first. A keyword it does not know is wrong too.
+func valid(schema any, v any, at string) string {
+	s, ok := schema.(map[string]any)
+	if !ok {
+		if schema == true {
+			return ""
+		}
+		return at + ": refused"
+	}
+	object, _ := v.(map[string]any)
+	list, _ := v.([]any)
+	text, isText := v.(string)
+	number, isNumber := v.(float64)
+	for word, arg := range s {
+		good := true
+		switch word {
+		case "$schema", "title", "description", "default":
+		case "type":
+			switch arg {
+			case "object":
+				good = object != nil
+			case "array":
+				good = list != nil
+			case "string":
+				good = isText
+			case "integer":
+				good = isNumber && number == float64(int64(number))
+			case "boolean":
+				_, good = v.(bool)
+			default:
+				return "unknown type"
+			}
+		case "enum":
+			good = false
+			for _, e := range arg.([]any) {
+				good = good || e == v
+			}
+		case "anyOf":
+			good = false
+			for _, a := range arg.([]any) {
+				good = good || valid(a, v, at) == ""
+			}
+		case "pattern":
+			good = !isText || regexp.MustCompile(arg.(string)).MatchString(text)
+		case "minLength":
+			good = !isText || len(text) >= int(arg.(float64))
+		case "minItems":
+			good = list == nil || len(list) >= int(arg.(float64))
+		case "minProperties":
+			good = object == nil || len(object) >= int(arg.(float64))
+		case "minimum":
+			good = !isNumber || number >= arg.(float64)
+		case "maximum":
+			good = !isNumber || number <= arg.(float64)
+		case "uniqueItems":
+		case "items":
+			for _, e := range list {
+				if why := valid(arg, e, at+"[]"); why != "" {
+					return why
+				}
+			}
+		case "required":
+			for _, name := range arg.([]any) {
+				if _, there := object[name.(string)]; object != nil && !there {
+					return at + ": no " + name.(string)
+				}
+			}
+		case "propertyNames":
+			for name := range object {
+				if why := valid(arg, name, at+"."+name); why != "" {
+					return why
+				}
+			}
+		case "properties", "patternProperties", "additionalProperties":
+			if word != "properties" && s["properties"] != nil {
+				break // looked at with properties
+			}
+			for name, kid := range object {
+				if why := valid(forProperty(s, name), kid, at+"."+name); why != "" {
+					return why
+				}
+			}
+		default:
+			return "unknown keyword " + word
+		}
+		if !good {
+			return at + ": " + word
+		}
+	}
+	return ""
+}
+
+func forProperty(s map[string]any, name string) any {
+	if properties, ok := s["properties"].(map[string]any); ok && properties[name] != nil {
+		return properties[name]
+	}
+	patterns, _ := s["patternProperties"].(map[string]any)
+	for p, schema := range patterns {
+		if regexp.MustCompile(p).MatchString(name) {
+			return schema
+		}
+	}
+	return s["additionalProperties"]
+}
