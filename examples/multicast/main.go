@@ -8,6 +8,9 @@ import (
 	"log"
 	"net"
 	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
 	"github.com/sockd/sockd/activation"
 	"golang.org/x/sys/unix"
@@ -21,7 +24,9 @@ func main() {
 }
 
 func serve() error {
-	pc, err := activation.ListenPacket(context.Background(), "group", "udp4", "239.255.80.80:8086")
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	pc, err := activation.ListenPacket(ctx, "group", "udp4", "239.255.80.80:8086")
 	if err != nil {
 		return err
 	}
@@ -32,6 +37,9 @@ func serve() error {
 	if err := join(conn); err != nil {
 		return err
 	}
+	// Told to leave: answer the datagram in hand, read no other. Those that wait stay
+	// in the socket, for the next run.
+	context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
 	if err := activation.Ready(); err != nil {
 		return err
 	}
@@ -39,6 +47,9 @@ func serve() error {
 	data := make([]byte, 1500)
 	for {
 		size, from, err := conn.ReadFromUDPAddrPort(data)
+		if err != nil && ctx.Err() != nil {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

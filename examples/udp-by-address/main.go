@@ -3,11 +3,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log"
 	"net"
 	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
 	"github.com/sockd/sockd/activation"
 	"golang.org/x/sys/unix"
@@ -25,7 +29,9 @@ func main() {
 }
 
 func serve(name string) error {
-	pc, err := activation.ListenPacket(context.Background(), "datagrams", "udp4", "0.0.0.0:8085")
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	pc, err := activation.ListenPacket(ctx, "datagrams", "udp4", "0.0.0.0:8085")
 	if err != nil {
 		return err
 	}
@@ -36,12 +42,18 @@ func serve(name string) error {
 	if err := tellDestination(conn); err != nil {
 		return err
 	}
+	// Told to leave: answer the datagram in hand, read no other. Those that wait stay
+	// in the socket, for the next run.
+	context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
 	if err := activation.Ready(); err != nil {
 		return err
 	}
 	data, control := make([]byte, 1500), make([]byte, 128)
 	for {
 		n, nc, _, from, err := conn.ReadMsgUDP(data, control)
+		if err != nil && ctx.Err() != nil {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -49,7 +61,7 @@ func serve(name string) error {
 		if err != nil {
 			return err
 		}
-		answer := fmt.Sprintf("%s: %q was sent to %s", name, data[:n], net.IP(to[:]))
+		answer := fmt.Sprintf("%s: %q was sent to %s\n", name, bytes.TrimSpace(data[:n]), net.IP(to[:]))
 		// A socket bound to 0.0.0.0 has many addresses: answer from the one that was
 		// asked, or the client will not know the answer.
 		source := unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: to})
