@@ -41,9 +41,8 @@ func (r *run) signal(sig unix.Signal) error {
 	return nil
 }
 
-// killTree kills all of the run without a cgroup. The others go first, and are
-// found while the main process still ties them together; it takes a look at all
-// processes, and so does not keep the caller waiting.
+// killTree kills all of the run without a cgroup. It takes a look at all processes,
+// and so does not keep the caller waiting.
 func (r *run) killTree(main *sys.Process) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -51,10 +50,9 @@ func (r *run) killTree(main *sys.Process) {
 		return
 	}
 	r.others.Go(func() {
-		if _, err := r.l.sweeper.KillOnce(r.marks(main), r.count); err != nil {
+		if err := r.l.sweeper.KillAll(r.marks(main), main, r.count); err != nil {
 			r.l.log.Warn("kill", slog.String("run", r.id.String()), slog.Any("err", err))
 		}
-		main.Signal(unix.SIGKILL)
 	})
 }
 

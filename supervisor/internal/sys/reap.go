@@ -239,8 +239,8 @@ func (p *Process) control(f func(fd int) error) error {
 		return err
 	}
 	var result error
-	if err := raw.Control(func(fd uintptr) { result = f(int(fd)) }); err != nil {
-		return err
+	if raw.Control(func(fd uintptr) { result = f(int(fd)) }) != nil {
+		return os.ErrClosed // the one reason there is
 	}
 	return result
 }

@@ -2,8 +2,10 @@ package sys
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +25,7 @@ type stat struct {
 	state                       byte
 	kernel                      bool   // a kernel thread
 	start                       uint64 // clock ticks since boot: with pid, an identity
+	env                         uint64 // where the environment begins; 0 also if we may not know
 }
 
 const flagKernelThread = 0x00200000 // PF_KTHREAD, linux/sched.h
@@ -57,6 +60,9 @@ func parseStat(line []byte) (s stat, ok bool) {
 	s.kernel = number(f[6])&flagKernelThread != 0
 	start, err := strconv.ParseUint(string(f[19]), 10, 64)
 	s.start = start
+	if len(f) > 47 { // since Linux 3.5
+		s.env, _ = strconv.ParseUint(string(f[47]), 10, 64)
+	}
 	return s, ok && err == nil
 }
 
@@ -80,22 +86,33 @@ func readSmall(name string, b []byte) int {
 // A snapshot is one look at all processes.
 type snapshot map[int]*stat
 
+// lookAround looks at every process. It lists them again and again until there is
+// no new one: a process may fork after it was listed and die before it was looked
+// at, and its child must not be missed.
 func lookAround() (snapshot, error) {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return nil, err
-	}
-	snap := make(snapshot, len(names))
-	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil {
-			if s, ok := readStat(pid); ok && !s.kernel {
-				snap[pid] = &s
+	snap := snapshot{}
+	for fresh := true; fresh; {
+		if _, err := dir.Seek(0, io.SeekStart); err != nil {
+			return nil, err
+		}
+		names, err := dir.Readdirnames(-1)
+		if err != nil {
+			return nil, err
+		}
+		fresh = false
+		for _, name := range names {
+			pid, err := strconv.Atoi(name)
+			if _, seen := snap[pid]; err != nil || seen {
+				continue
 			}
+			fresh = true
+			s, _ := readStat(pid) // if it has gone, it belongs to nobody, but has been seen
+			snap[pid] = &s
 		}
 	}
 	return snap, nil
@@ -109,7 +126,7 @@ func (snap snapshot) members(marks []Mark) [][]stat {
 	sessions := map[int]int{} // session or group → index of its mark
 	for i, m := range marks {
 		main, ok := snap[m.Main]
-		if !ok {
+		if !ok || main.pid == 0 {
 			continue
 		}
 		of[m.Main] = i
@@ -136,7 +153,7 @@ func (snap snapshot) owner(pid int, marks []Mark, of, sessions map[int]int, self
 		return i, i != nobody
 	}
 	s, ok := snap[pid]
-	if !ok || pid == self || pid == 1 {
+	if !ok || s.pid != pid || s.kernel || pid == self || pid == 1 {
 		return nobody, false
 	}
 	of[pid] = nobody // a ring of parents cannot be, but a look at /proc is no moment in time
@@ -168,15 +185,41 @@ func (snap snapshot) marked(s *stat, marks []Mark) (int, bool) {
 			continue // older than the run
 		}
 		if env == nil {
-			env, _ = os.ReadFile("/proc/" + strconv.Itoa(s.pid) + "/environ")
-			if len(env) == 0 {
-				return nobody, false
-			}
-			env = append([]byte{0}, env...)
+			env = append([]byte{0}, environment(s)...)
 		}
 		if bytes.Contains(env, []byte("\x00"+m.Env+"\x00")) {
 			return i, true
 		}
 	}
 	return nobody, false
+}
+
+// execPatience is how long a process may be half-way through exec. It takes well
+// under a millisecond, unless the machine is busy.
+const execPatience = 100 * time.Millisecond
+
+// environment reads what the process was started with. Half-way through exec there
+// is none: the new memory is there, and the strings are not yet in it.
+func environment(s *stat) []byte {
+	dir := "/proc/" + strconv.Itoa(s.pid)
+	env, err := os.ReadFile(dir + "/environ")
+	if err != nil || len(env) > 0 || !betweenPrograms(s) {
+		return env
+	}
+	tick := time.NewTicker(time.Millisecond) // the kernel tells nobody when an exec is done
+	defer tick.Stop()
+	for end := time.Now().Add(execPatience); time.Now().Before(end); <-tick.C {
+		if !betweenPrograms(s) {
+			break
+		}
+	}
+	env, _ = os.ReadFile(dir + "/environ")
+	return env
+}
+
+// betweenPrograms tells whether the process has no place for an environment, which
+// is another thing than an empty one.
+func betweenPrograms(s *stat) bool {
+	now, ok := readStat(s.pid)
+	return ok && now.start == s.start && !now.dead() && now.env == 0
 }

@@ -81,19 +81,25 @@ func (w *Sweeper) Has(m Mark, pid int) bool {
 // for; what we may not kill is an error.
 func (w *Sweeper) KillRest(m Mark, killed func(pid int)) error {
 	for {
-		left, err := w.KillOnce(m, killed)
-		if err != nil || left == 0 {
+		list, err := w.members(m)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		if err := killEach(list, killed); err != nil {
 			return err
 		}
 	}
 }
 
-// KillOnce is one round of KillRest. It returns how many were left before it.
-func (w *Sweeper) KillOnce(m Mark, killed func(pid int)) (left int, err error) {
+// KillAll kills main and those found to belong to it while it still tied them
+// together. It is one round: what they forked meanwhile is KillRest's business.
+func (w *Sweeper) KillAll(m Mark, main *Process, killed func(pid int)) error {
 	list, err := w.members(m)
-	if err != nil {
-		return 0, err
-	}
+	// Before the others: it might see them die, and come to an end of its own.
+	return errors.Join(err, main.Signal(unix.SIGKILL), killEach(list, killed))
+}
+
+func killEach(list []stat, killed func(pid int)) error {
 	var dying []*Process
 	var errs []error
 	for _, s := range list {
@@ -109,7 +115,7 @@ func (w *Sweeper) KillOnce(m Mark, killed func(pid int)) (left int, err error) {
 		p.waitDead()
 		p.Close()
 	}
-	return len(list), errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // killExactly kills the process that was seen, and not one that has got its
