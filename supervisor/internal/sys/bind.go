@@ -88,7 +88,7 @@ func bindInet(network, address string, o *Options, socket func(domain, typ, prot
 		}
 	}
 	if err != nil {
-		return nil, &BindError{Op: "socket", Err: err}
+		return nil, socketError(err)
 	}
 	b := &Bound{FD: fd, Network: network}
 	if err := b.settle(t, o); err != nil {
@@ -101,7 +101,7 @@ func bindInet(network, address string, o *Options, socket func(domain, typ, prot
 // settle takes a fresh internet socket to where it listens.
 func (b *Bound) settle(t target, o *Options) error {
 	var err error
-	if b.Warnings, err = o.apply(b.FD, t.kind); err != nil {
+	if b.Warnings, err = o.apply(b.FD, t.kind, false); err != nil {
 		return err
 	}
 	sa, err := t.sockaddr()
@@ -111,6 +111,11 @@ func (b *Bound) settle(t target, o *Options) error {
 	if err := unix.Bind(b.FD, sa); err != nil {
 		return inetError("bind", t, err)
 	}
+	more, err := o.apply(b.FD, t.kind, true)
+	if err != nil {
+		return err
+	}
+	b.Warnings = append(b.Warnings, more...)
 	if t.typ == unix.SOCK_STREAM {
 		if err := b.listen(o.Backlog); err != nil {
 			return inetError("listen", t, err)
@@ -187,6 +192,14 @@ func sysctlNumber(name string) (int, bool) {
 	return n, err == nil
 }
 
+func socketError(err error) error {
+	e := &BindError{Op: "socket", Err: err}
+	if err == unix.EMFILE {
+		e.Hint = "raise the limit of open files: LimitNOFILE=, ulimit -n"
+	}
+	return e
+}
+
 // inetError adds to a refused bind or listen what helps: the owner, or a remedy.
 func inetError(op string, t target, err error) error {
 	e := &BindError{Op: op, Address: t.addr.String(), Err: err}
@@ -203,7 +216,7 @@ func inetError(op string, t target, err error) error {
 	case unix.EADDRNOTAVAIL:
 		e.Hint = "no interface has this address; free_bind = true binds it before one has"
 	case unix.EINVAL:
-		if t.addr.Addr().IsLinkLocalUnicast() && t.addr.Addr().Zone() == "" {
+		if ip := t.addr.Addr(); (ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast()) && t.addr.Addr().Zone() == "" {
 			e.Hint = fmt.Sprintf("a link-local address needs its interface: [%s%%eth0]:%d", t.addr.Addr(), t.addr.Port())
 		}
 	}

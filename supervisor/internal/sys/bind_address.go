@@ -29,8 +29,8 @@ func targets(network, address string, ipv6Only bool) ([]target, error) {
 	if err != nil {
 		return nil, err
 	}
-	v4 := target{kind{unix.AF_INET, typ, false}, netip.AddrPortFrom(netip.IPv4Unspecified(), port)}
-	v6 := target{kind{unix.AF_INET6, typ, ipv6Only}, netip.AddrPortFrom(netip.IPv6Unspecified(), port)}
+	v4 := target{kind{unix.AF_INET, typ, false, port == 0}, netip.AddrPortFrom(netip.IPv4Unspecified(), port)}
+	v6 := target{kind{unix.AF_INET6, typ, ipv6Only, port == 0}, netip.AddrPortFrom(netip.IPv6Unspecified(), port)}
 	if network == base+"6" {
 		v6.v6only = true
 	}

@@ -2,6 +2,7 @@ package sys
 
 import (
 	"errors"
+	"net"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -90,4 +91,77 @@ func TestBindSideBySide(t *testing.T) {
 	only.IPv6Only = true
 	six := mustBind(t, "tcp", "[::]:0", only)
 	mustBind(t, "tcp", "0.0.0.0"+six.Address[len("[::]"):], none())
+}
+
+// A service's port is bound again while connections of before are alive: that is
+// what SO_REUSEADDR is for on tcp, also where port 0 has put it off.
+func TestBindBesideConnections(t *testing.T) {
+	for name, first := range map[string]string{"port 0": "127.0.0.1:0", "again": ""} {
+		t.Run(name, func(t *testing.T) {
+			if first == "" {
+				b := mustBind(t, "tcp", "127.0.0.1:0", none())
+				first = b.Address
+				b.close()
+			}
+			b := mustBind(t, "tcp", first, none())
+			defer unix.Close(dialRaw(t, b))
+			conn, _, err := unix.Accept(b.FD)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(conn)
+			b.close()
+			mustBind(t, "tcp", b.Address, none())
+		})
+	}
+}
+
+// A multicast group reaches those who joined it and nobody else on the port, and a
+// socket bound to the group gets nothing that was sent to another address.
+func TestBindMulticast(t *testing.T) {
+	on := true
+	o := none()
+	o.ReuseAddr = &on
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		t.Skip("no loopback interface called lo")
+	}
+	group := [4]byte{239, 255, 7, 7}
+	join := &unix.IPMreqn{Multiaddr: group, Ifindex: int32(lo.Index)}
+	all := mustBind(t, "udp4", "0.0.0.0:0", o)
+	port := all.Address[len("0.0.0.0"):]
+	idle := mustBind(t, "udp4", "0.0.0.0"+port, o)
+	bound := mustBind(t, "udp4", "239.255.7.7"+port, o)
+	for _, b := range []*Bound{all, bound} {
+		if err := unix.SetsockoptIPMreqn(b.FD, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, join); err != nil {
+			t.Skipf("cannot join a group on lo: %v", err)
+		}
+	}
+	sender := mustBind(t, "udp4", "127.0.0.1:0", none())
+	if err := unix.SetsockoptIPMreqn(sender.FD, unix.IPPROTO_IP, unix.IP_MULTICAST_IF, join); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := unix.Getsockname(all.FD)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := sa.(*unix.SockaddrInet4).Port
+	if err := unix.Sendto(sender.FD, []byte("group"), 0, &unix.SockaddrInet4{Addr: group, Port: number}); err != nil {
+		t.Fatal(err)
+	}
+	// Loopback delivers before sendto returns.
+	for name, row := range map[string]struct {
+		b    *Bound
+		want int
+	}{"joined": {all, 1}, "joined and bound to it": {bound, 1}, "joined nothing": {idle, 0}} {
+		got := 0
+		for buf := make([]byte, 16); ; got++ {
+			if _, _, err := unix.Recvfrom(row.b.FD, buf, unix.MSG_DONTWAIT); err != nil {
+				break
+			}
+		}
+		if got != row.want {
+			t.Errorf("%s: %d datagrams, want %d", name, got, row.want)
+		}
+	}
 }

@@ -68,6 +68,10 @@ type kind struct {
 	family int // AF_INET, AF_INET6, AF_UNIX
 	typ    int // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
 	v6only bool
+	// anyPort is port 0: the kernel looks for a free one. With SO_REUSEADDR it would
+	// search one half of the range first, slowly (35 times a bare loop for 10,000
+	// sockets), and might share a port with connections; so that comes after bind.
+	anyPort bool
 }
 
 func (k kind) inet() bool { return k.family == unix.AF_INET || k.family == unix.AF_INET6 }
@@ -168,11 +172,13 @@ func number(b bool) int {
 }
 
 // apply sets every option asked for. It runs before bind and listen, so that the
-// kernel hands the options on to connections, also to the first one.
-func (o *Options) apply(fd int, k kind) (warnings []string, err error) {
+// kernel hands the options on to connections, also to the first one; what anyPort
+// puts off is set by a second call after bind.
+func (o *Options) apply(fd int, k kind, afterBind bool) (warnings []string, err error) {
 	for i := range options {
 		row := &options[i]
-		if !row.has(k) {
+		putOff := k.anyPort && row.opt == unix.SO_REUSEADDR && row.level == unix.SOL_SOCKET
+		if !row.has(k) || putOff != afterBind {
 			continue
 		}
 		value, asked := row.want(o, k)

@@ -98,7 +98,7 @@ func TestOptionsTableIsReadBack(t *testing.T) {
 	}
 	text := strings.Join(list, " ") + " "
 	for _, row := range options {
-		if row.has(kind{unix.AF_INET6, unix.SOCK_STREAM, false}) && !strings.Contains(text, row.name+"=") {
+		if row.has(kind{family: unix.AF_INET6, typ: unix.SOCK_STREAM}) && !strings.Contains(text, row.name+"=") {
 			t.Errorf("%s is not read back", row.name)
 		}
 	}

@@ -40,7 +40,7 @@ func (o *Owner) String() string {
 
 // lookFor bounds the search through /proc: naming the owner is a kindness, and
 // the start of a supervisor does not wait for it.
-const lookFor = 500 * time.Millisecond
+const lookFor = 200 * time.Millisecond
 
 // inetOwner finds who holds the address of t; nil if nobody can be named.
 func inetOwner(t target) *Owner {

@@ -70,7 +70,7 @@ func bindUnix(network, address string, o *Options) (*Bound, error) {
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, typ|socketFlags(o), 0)
 	if err != nil {
-		return nil, &BindError{Op: "socket", Err: err}
+		return nil, socketError(err)
 	}
 	b := &Bound{FD: fd, Network: network}
 	if err := b.settleUnix(typ, address, abstract, o); err != nil {
@@ -85,14 +85,14 @@ func bindUnix(network, address string, o *Options) (*Bound, error) {
 
 func (b *Bound) settleUnix(typ int, address string, abstract bool, o *Options) error {
 	var err error
-	if b.Warnings, err = o.apply(b.FD, kind{family: unix.AF_UNIX, typ: typ}); err != nil {
+	if b.Warnings, err = o.apply(b.FD, kind{family: unix.AF_UNIX, typ: typ}, false); err != nil {
 		return err
 	}
 	if abstract {
 		err = bindAbstract(b.FD, address)
 	} else {
 		b.Path = &UnixPath{Path: filepath.Clean(address)}
-		err = b.Path.bind(b.FD, typ, o)
+		err = b.Path.bind(b.FD, o)
 	}
 	if err != nil {
 		return err
@@ -118,7 +118,7 @@ func bindAbstract(fd int, name string) error {
 // mode of the new file from the socket, so it is made with the owner's bits only,
 // whatever the process's umask is, and opened last. (A umask changed around bind
 // would be everybody's in this process.)
-func (p *UnixPath) bind(fd, typ int, o *Options) error {
+func (p *UnixPath) bind(fd int, o *Options) error {
 	mode, dirMode := o.Mode.Perm(), o.DirectoryMode.Perm()
 	if mode == 0 {
 		mode = 0o666
@@ -129,10 +129,9 @@ func (p *UnixPath) bind(fd, typ int, o *Options) error {
 	if err := p.makeDirs(filepath.Dir(p.Path), dirMode); err != nil {
 		return err
 	}
-	if err := unix.Fchmod(fd, uint32(mode&0o700)); err != nil {
-		return fmt.Errorf("mode: %w", err)
-	}
-	if err := p.take(fd, typ); err != nil {
+	unlock, err := p.create(fd, mode)
+	defer unlock()
+	if err != nil {
 		return err
 	}
 	file, err := unix.Open(p.Path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -154,6 +153,14 @@ func (p *UnixPath) bind(fd, typ int, o *Options) error {
 	p.FileID = id
 	p.hide()
 	return setAccess(file, &st, mode, o)
+}
+
+// create makes the file with the owner's bits of mode.
+func (p *UnixPath) create(fd int, mode fs.FileMode) (unlock func(), err error) {
+	if err := unix.Fchmod(fd, uint32(mode&0o700)); err != nil {
+		return func() {}, fmt.Errorf("mode: %w", err)
+	}
+	return p.take(fd)
 }
 
 // setAccess works on the file itself and not on its name, which somebody who may

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,20 +12,56 @@ import (
 // take binds the name. Where it is taken by a socket that nobody serves any more,
 // that one is replaced; anything else stays and is an error. A symbolic link as
 // the last part of the path is something else; above that, links are followed.
-func (p *UnixPath) take(fd, typ int) error {
+// The caller calls unlock when it has seen what it has bound.
+func (p *UnixPath) take(fd int) (unlock func(), err error) {
+	unlock = func() {}
 	for try := 0; ; try++ {
 		err := unix.Bind(fd, &unix.SockaddrUnix{Name: p.Path})
 		if err != unix.EADDRINUSE {
-			return err
+			return unlock, err
 		}
-		if err := p.evict(typ); err != nil || try == 9 {
-			return err
+		if try == 0 {
+			unlock = lockDir(filepath.Dir(p.Path))
+		}
+		if err := p.evict(); err != nil || try == 9 {
+			return unlock, err
 		}
 	}
 }
 
+// lockDir lets one sockd at a time replace stale sockets in a folder. The lock is
+// the folder's own, so no lock file is left; it goes with the process. Somebody
+// else may hold it for reasons of his own: after a second we go without, and only
+// the looks before and after stand between two that replace the same socket.
+func lockDir(dir string) (unlock func()) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return func() {}
+	}
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
+		return func() { unix.Close(fd) }
+	}
+	got, late := make(chan struct{}), make(chan struct{})
+	go func() {
+		for unix.Flock(fd, unix.LOCK_EX) == unix.EINTR {
+		}
+		select {
+		case got <- struct{}{}:
+		case <-late:
+			unix.Close(fd)
+		}
+	}()
+	select {
+	case <-got:
+		return func() { unix.Close(fd) }
+	case <-time.After(time.Second):
+		close(late)
+		return func() {}
+	}
+}
+
 // evict removes a stale socket, after proof.
-func (p *UnixPath) evict(typ int) error {
+func (p *UnixPath) evict() error {
 	id, mode, err := identify(p.Path)
 	if err == unix.ENOENT {
 		return nil // gone by itself
@@ -45,8 +82,8 @@ func (p *UnixPath) evict(typ int) error {
 		}
 		return e
 	}
-	// Two supervisors may have had the same proof, and one of them may have bound
-	// the name since. So the file is taken aside, looked at again, and only then
+	// Somebody else may have had the same proof, and may have bound the name since.
+	// So the file is taken aside, looked at again, and only then
 	// removed; the wrong one goes back.
 	aside := fmt.Sprintf("%s/.sockd-%s", filepath.Dir(p.Path), randomHex(8))
 	if err := unix.Renameat2(unix.AT_FDCWD, p.Path, unix.AT_FDCWD, aside, unix.RENAME_NOREPLACE); err != nil {

@@ -81,14 +81,13 @@ func TestUnixPathIsNeverTooOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The two first steps of bind, to look between them and the last.
+		// The step of bind that makes the file, to look before the last.
 		p := &UnixPath{Path: filepath.Join(dir, mode.String())}
-		if err := unix.Fchmod(fd, uint32(mode&0o700)); err != nil {
+		unlock, err := p.create(fd, mode)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := p.take(fd, unix.SOCK_STREAM); err != nil {
-			t.Fatal(err)
-		}
+		unlock()
 		wantMode(t, p.Path, fs.ModeSocket|want)
 		unix.Close(fd)
 	}
@@ -214,7 +213,7 @@ func TestUnixPathProbeIsUnnoticed(t *testing.T) {
 // Many start at once over one stale path: one gets it, and its path stays reachable.
 func TestUnixPathStaleRace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	for round := range 100 {
+	for round := range 300 {
 		abandoned(t, "unix", path)
 		var wg sync.WaitGroup
 		var mu sync.Mutex
