@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -101,9 +102,9 @@ func describe(fd int, inet, local string) string {
 	}
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
-		return fmt.Sprintf("%s %d.%d.%d.%d:%d", inet, sa.Addr[0], sa.Addr[1], sa.Addr[2], sa.Addr[3], sa.Port)
+		return inet + " " + netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
 	case *unix.SockaddrInet6:
-		return fmt.Sprintf("%s port %d, IPv6", inet, sa.Port)
+		return inet + " " + netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port)).String()
 	case *unix.SockaddrUnix:
 		return local + " " + sa.Name
 	}
