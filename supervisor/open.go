@@ -40,15 +40,17 @@ func places(conf *units.Unit, instances int) []place {
 	return all
 }
 
-// place is where a socket stands among those before it.
-func (k *socket) place(before []*socket) place {
-	p := place{name: k.name, addr: k.addr, instance: k.instance}
-	for _, b := range before {
-		if b.name == k.name && b.addr == k.addr && b.instance == k.instance {
-			p.nth++
-		}
+// placesOf says where sockets stand.
+func placesOf(sockets []*socket) []place {
+	all := make([]place, len(sockets))
+	seen := map[place]int{}
+	for i, k := range sockets {
+		p := place{name: k.name, addr: k.addr, instance: k.instance}
+		all[i] = p
+		all[i].nth = seen[p]
+		seen[p]++
 	}
-	return p
+	return all
 }
 
 // A binding is a plan of sockets for a unit: those it has already and keeps, and
@@ -66,8 +68,13 @@ type binding struct {
 func (s *Supervisor) bind(u *unit, conf *units.Unit, spare []*socket) (*binding, error) {
 	b := &binding{unit: u}
 	have := map[place]*socket{}
+	held := placesOf(u.sockets)
 	for i, k := range u.sockets {
-		have[k.place(u.sockets[:i])] = k
+		have[held[i]] = k
+	}
+	options, err := socketsOptions(conf)
+	if err != nil {
+		return nil, err
 	}
 	instances := 1
 	if conf.Service != nil {
@@ -82,7 +89,7 @@ func (s *Supervisor) bind(u *unit, conf *units.Unit, spare []*socket) (*binding,
 			ports[p.group()] = k.real
 			continue
 		}
-		k, err := s.bindOne(conf, p, ports[p.group()], spare)
+		k, err := s.bindOne(conf, p, options[p.name], ports[p.group()], spare)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("unit %s: socket %s: %w", conf.Name, p.name, err))
 			if p.instance > 0 {
@@ -94,11 +101,9 @@ func (s *Supervisor) bind(u *unit, conf *units.Unit, spare []*socket) (*binding,
 		b.sockets = append(b.sockets, k)
 		b.made = append(b.made, k)
 	}
-	for _, k := range u.sockets {
-		for _, g := range have {
-			if g == k {
-				b.gone = append(b.gone, k)
-			}
+	for i, k := range u.sockets {
+		if have[held[i]] != nil {
+			b.gone = append(b.gone, k)
 		}
 	}
 	if len(problems) > 0 {
@@ -115,16 +120,7 @@ func (p place) group() place {
 }
 
 // bindOne binds one socket, or takes one that an outer manager has passed.
-func (s *Supervisor) bindOne(conf *units.Unit, p place, real string, spare []*socket) (*socket, error) {
-	var opts sys.Options
-	for i := range conf.Sockets {
-		if conf.Sockets[i].Name == p.name {
-			var err error
-			if opts, err = socketOptions(&conf.Sockets[i]); err != nil {
-				return nil, err
-			}
-		}
-	}
+func (s *Supervisor) bindOne(conf *units.Unit, p place, opts sys.Options, real string, spare []*socket) (*socket, error) {
 	k := &socket{name: p.name, addr: p.addr, instance: p.instance, options: opts}
 	for _, sp := range spare {
 		if sp != nil && sp.addr == p.addr && sp.instance == p.instance && sp.held != "" {
@@ -165,9 +161,8 @@ func (b *binding) undo() {
 // commit gives the plan's new sockets to the keeper and makes them the unit's. The
 // sockets no longer wanted are returned; they are still held.
 func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
-	taken := append(append([]*socket{}, b.unit.sockets...), b.made...)
+	nameHeld(b.unit.conf.Name, b.unit.sockets, b.made)
 	for _, k := range b.made {
-		k.held = heldName(b.unit.conf.Name, k.name, k.instance, taken)
 		if err := s.keeper.Hold(k.held, k.fd); err != nil {
 			return nil, fmt.Errorf("unit %s: socket %s: hold: %w", b.unit.conf.Name, k.name, err)
 		}
@@ -201,6 +196,20 @@ func (s *Supervisor) releaseAll() {
 		u.setSockets(nil)
 		s.keeper.Save(u.conf.Name, nil)
 	}
+}
+
+// socketsOptions are the options for bind of each of a unit's sockets, by name.
+func socketsOptions(conf *units.Unit) (map[string]sys.Options, error) {
+	all := make(map[string]sys.Options, len(conf.Sockets))
+	for i := range conf.Sockets {
+		k := &conf.Sockets[i]
+		o, err := socketOptions(k)
+		if err != nil {
+			return nil, fmt.Errorf("unit %s: socket %s: %w", conf.Name, k.Name, err)
+		}
+		all[k.Name] = o
+	}
+	return all, nil
 }
 
 // socketOptions turns a unit file's socket into options for bind, with users and

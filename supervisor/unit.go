@@ -3,7 +3,7 @@ package supervisor
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -156,19 +156,34 @@ func machineSpec(conf *units.Unit) machine.Spec {
 	return spec
 }
 
-// heldName is a free name for the socket's descriptor: listen/web/http,
-// listen/web/http@2 for an instance's own, +1 and up for further addresses.
-func heldName(unit, name string, instance int, taken []*socket) string {
-	for n := 0; ; n++ {
-		held := "listen/" + unit + "/" + name
-		if n > 0 {
-			held += fmt.Sprintf("+%d", n)
-		}
-		if instance > 0 {
-			held += fmt.Sprintf("@%d", instance)
-		}
-		if !slices.ContainsFunc(taken, func(k *socket) bool { return k.held == held }) {
-			return held
+// nameHeld gives made, the new sockets of a unit, free names for their descriptors:
+// listen/web/http, listen/web/http@2 for an instance's own, +1 and up for further
+// addresses.
+func nameHeld(unit string, have, made []*socket) {
+	taken := make(map[string]bool, len(have)+len(made))
+	for _, k := range have {
+		taken[k.held] = true
+	}
+	type owner struct {
+		name     string
+		instance int
+	}
+	next := map[owner]int{}
+	for _, k := range made {
+		o := owner{k.name, k.instance}
+		for {
+			held := "listen/" + unit + "/" + k.name
+			if next[o] > 0 {
+				held += "+" + strconv.Itoa(next[o])
+			}
+			if k.instance > 0 {
+				held += "@" + strconv.Itoa(k.instance)
+			}
+			next[o]++
+			if !taken[held] {
+				k.held, taken[held] = held, true
+				break
+			}
 		}
 	}
 }
