@@ -107,18 +107,26 @@ func TestSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range examples(t) {
-		if why := valid(schema, tree(t, f.text), "unit"); why != "" {
+		if why := rootSchema(schema).valid(schema, tree(t, f.text), "unit"); why != "" {
 			t.Errorf("%s: %s", f.name, why)
 		}
 	}
+	for _, good := range []string{"[socket]\nx-a = 1\ns.listen = ':1'\ns.x-b = {}", "x-a = 1\n[service]\nexec = ['e', '']\nx-b = 1\nwatchdog = '1.5h1μs'\numask = '077'"} {
+		if why := rootSchema(schema).valid(schema, tree(t, good), "unit"); why != "" {
+			t.Errorf("%s: %s", good, why)
+		}
+		if _, err := Parse("u.toml", []byte(good)); err != nil {
+			t.Error(err)
+		}
+	}
 	for _, bad := range []string{
-		"", "other = 1", "service = 1", "[service]", "[service]\nexec = []", "[service]\nexec = 'e'\nExec = 'e'",
+		"", "[socket.x-s]\nlisten = 3", "[socket.s]\nlisten = '/s'\nmode = '1660'", "[service]\nexec = 'e'\nwatchdog = '.5s'", "other = 1", "service = 1", "[service]", "[service]\nexec = []", "[service]\nexec = 'e'\nExec = 'e'",
 		"[service]\nexec = 'e'\nstop_timeout = 10", "[service]\nexec = 'e'\nstop_timeout = '10'", "[service]\nexec = 'e'\ninstances = 0",
 		"[service]\nexec = 'e'\nrestart = 'never'", "[service]\nexec = 'e'\nessential = 'yes'", "[service]\nexec = 'e'\nenvironment = {A = 1}",
 		"[service]\nexec = 'e'\nenvironment = {'a b' = ''}", "[socket.s]\nmark = 1", "[socket.s]\nlisten = ':80'\nbacklog = 65536",
 		"[socket.'a:b']\nlisten = ':80'", "[socket.s]\nlisten = ':80'\noptional = ['listen']", "[socket.s]\nlisten = ':80'\nreceive_buffer = '64K'",
 	} {
-		if valid(schema, tree(t, bad), "unit") == "" {
+		if rootSchema(schema).valid(schema, tree(t, bad), "unit") == "" {
 			t.Errorf("the schema takes %q", bad)
 		}
 		if _, err := Parse("u.toml", []byte(bad)); err == nil {
@@ -147,9 +155,12 @@ func tree(t *testing.T, text string) any {
 	return v
 }
 
+// A rootSchema is where references lead.
+type rootSchema map[string]any
+
 // valid checks v against the part of JSON Schema that we use, and says what is
 // wrong first. A keyword it does not know is wrong too.
-func valid(schema any, v any, at string) string {
+func (root rootSchema) valid(schema any, v any, at string) string {
 	s, ok := schema.(map[string]any)
 	if !ok {
 		if schema == true {
@@ -164,7 +175,11 @@ func valid(schema any, v any, at string) string {
 	for word, arg := range s {
 		good := true
 		switch word {
-		case "$schema", "title", "description", "default":
+		case "$schema", "title", "description", "default", "$defs":
+		case "$ref":
+			return root.valid(root["$defs"].(map[string]any)[strings.TrimPrefix(arg.(string), "#/$defs/")], v, at)
+		case "not":
+			good = root.valid(arg, v, at) != ""
 		case "type":
 			switch arg {
 			case "object":
@@ -188,7 +203,7 @@ func valid(schema any, v any, at string) string {
 		case "anyOf":
 			good = false
 			for _, a := range arg.([]any) {
-				good = good || valid(a, v, at) == ""
+				good = good || root.valid(a, v, at) == ""
 			}
 		case "pattern":
 			good = !isText || regexp.MustCompile(arg.(string)).MatchString(text)
@@ -205,7 +220,7 @@ func valid(schema any, v any, at string) string {
 		case "uniqueItems":
 		case "items":
 			for _, e := range list {
-				if why := valid(arg, e, at+"[]"); why != "" {
+				if why := root.valid(arg, e, at+"[]"); why != "" {
 					return why
 				}
 			}
@@ -217,7 +232,7 @@ func valid(schema any, v any, at string) string {
 			}
 		case "propertyNames":
 			for name := range object {
-				if why := valid(arg, name, at+"."+name); why != "" {
+				if why := root.valid(arg, name, at+"."+name); why != "" {
 					return why
 				}
 			}
@@ -226,7 +241,7 @@ func valid(schema any, v any, at string) string {
 				break // looked at with properties
 			}
 			for name, kid := range object {
-				if why := valid(forProperty(s, name), kid, at+"."+name); why != "" {
+				if why := root.valid(forProperty(s, name), kid, at+"."+name); why != "" {
 					return why
 				}
 			}

@@ -120,7 +120,7 @@ var serviceKeys = sync.OnceValue(func() []key[draft] {
 			meaning: "After which exits it is started again"},
 			func(s *draft) any { return &s.Restart }},
 		{keyInfo{name: "restart_delay", kind: duration, systemd: "RestartSec=", max: longest,
-			meaning: "The wait before the first restart; it doubles with every failure in a row"},
+			meaning: "The wait before the first restart, at least 10 ms; it doubles with every failure in a row"},
 			func(s *draft) any { return &s.RestartDelay }},
 		{keyInfo{name: "restart_delay_max", kind: duration, systemd: "RestartMaxDelaySec=", max: longest,
 			meaning: "The wait grows no further"},
@@ -128,7 +128,7 @@ var serviceKeys = sync.OnceValue(func() []key[draft] {
 		{keyInfo{name: "restart_reset", kind: duration, max: longest,
 			meaning: "Failures are forgotten once it has been ready that long"},
 			func(s *draft) any { return &s.RestartReset }},
-		{keyInfo{name: "essential", kind: boolean, systemd: "SuccessAction=",
+		{keyInfo{name: "essential", kind: boolean, systemd: "SuccessAction= FailureAction=",
 			meaning: "sockd ends, with this service's exit code, when it has ended for good"},
 			func(s *draft) any { return &s.Essential }},
 	}

@@ -125,11 +125,11 @@ func (k *keyInfo) check(v any, format any) *fault {
 func same(_ *node, v int64) string { return strconv.FormatInt(v, 10) }
 
 var (
-	duration = text("a duration", `^([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$`, parseDuration, formatDuration,
+	duration = text("a duration", `^([0-9]+(\.[0-9]*)?(ns|us|µs|μs|ms|s|m|h))+$`, parseDuration, formatDuration,
 		func(_ *node, v int64) string { return strconv.FormatInt(v, 10) + "s" })
 	size = text("a size", `^[0-9]+(B|KiB|MiB|GiB)$`, parseSize, formatSize,
 		func(_ *node, v int64) string { return formatSize(max(v, 0)) })
-	mode = text("a mode", `^[0-7]{3,4}$`, parseMode, formatMode, func(n *node, v int64) string {
+	mode = text("a mode", `^0?[0-7]{3}$`, parseMode, formatMode, func(n *node, v int64) string {
 		if digits, octal := strings.CutPrefix(n.raw, "0o"); octal {
 			return fmt.Sprintf("%04s", digits)
 		}

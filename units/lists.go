@@ -87,6 +87,9 @@ var command = &kind{
 		case strings.HasPrefix(argv[0], "~"):
 			r.fail(n, wrong("~ is not expanded").write("the path in full"))
 			return
+		case strings.HasSuffix(argv[0], "/"):
+			r.fail(n, wrong("%s is a folder, not a program", quote(argv[0])))
+			return
 		case strings.Contains(argv[0], "/"):
 			argv[0] = resolve(r.dir, argv[0])
 		}

@@ -17,7 +17,7 @@ func parseDuration(s string) (time.Duration, *fault) {
 	switch {
 	case bare == nil:
 		return 0, wrong("%s is not a duration", quote(s)).write(`"%ss"`, strings.TrimSpace(s))
-	case err != nil:
+	case err != nil || s[0] == '+' || s[0] == '.':
 		return 0, wrong("%s is not a duration", quote(s)).write(`one such as "500ms", "30s" or "1h30m"`)
 	case d < 0:
 		return 0, wrong("%s is negative", quote(s))
@@ -81,7 +81,7 @@ func formatSize(n int64) string {
 func parseMode(s string) (fs.FileMode, *fault) {
 	n, err := strconv.ParseUint(s, 8, 32)
 	switch {
-	case err != nil || len(s) < 3 || len(s) > 4 || s[0] == '+':
+	case err != nil || len(s) < 3 || len(s) > 4:
 		return 0, wrong("%s is not a mode", quote(s)).write(`one such as "0660"`)
 	case n > 0o777:
 		return 0, wrong("%s is not in 0000..0777", quote(s))

@@ -69,6 +69,7 @@ func (k *keyInfo) standard(field any) (string, bool) {
 // may still be refused: rules across keys are not in it.
 func Schema() []byte {
 	own := map[string]any{"^x-": true}
+	socket := map[string]any{"$ref": "#/$defs/socket"}
 	schema := map[string]any{
 		"$schema":              "https://json-schema.org/draft/2020-12/schema",
 		"title":                "sockd unit",
@@ -81,10 +82,13 @@ func Schema() []byte {
 			"service": tableSchema(serviceKeys(), &draft{Service: *newService()}, "exec"),
 			"socket": map[string]any{
 				"type": "object", "description": "The sockets by name.", "minProperties": 1,
-				"propertyNames":        map[string]any{"pattern": "^[ -9;-~]{1,255}$"},
-				"additionalProperties": tableSchema(socketKeys(), newSocket(""), "listen"),
+				"propertyNames": map[string]any{"pattern": "^[ -9;-~]{1,255}$"},
+				// A table is a socket, whatever its name; anything else may be yours.
+				"patternProperties":    map[string]any{"^x-": map[string]any{"anyOf": []any{map[string]any{"not": map[string]any{"type": "object"}}, socket}}},
+				"additionalProperties": socket,
 			},
 		},
+		"$defs": map[string]any{"socket": tableSchema(socketKeys(), newSocket(""), "listen")},
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

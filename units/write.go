@@ -17,6 +17,10 @@ func tomlKey(s string) string {
 	return tomlString(s)
 }
 
+// Quote writes s as a TOML basic string, with its quotes: for programs that write
+// unit files.
+func Quote(s string) string { return tomlString(s) }
+
 // tomlString writes a basic string.
 func tomlString(s string) string {
 	var b strings.Builder
