@@ -43,6 +43,7 @@ var faults = []mutant{
 	{"a generation is used twice", "settle.go", "s.LastGen++\n", "s.LastGen = max(s.LastGen, 1) + uint64(len(in.Runs))\n"},
 	// Replacement.
 	{"two replacements at a time", "settle.go", "return // its successor", "continue // its successor"},
+	{"who was given up is no longer on the way", "settle.go", "j+1 < len(runs) && runs[j].live()", "j+1 < len(runs) && runs[j].Stale"},
 	{"the new version fails again and again", "step.go", "(how != clean || unrelieved)", "unrelieved && false"},
 	{"a successor that leaves well has succeeded", "step.go", "(how != clean || unrelieved)", "(how != clean || unrelieved && false)"},
 	{"the old version's end ends the restart", "step.go", "if gen > s.Upto && (", "if ("},

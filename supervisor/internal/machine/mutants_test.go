@@ -20,7 +20,7 @@ var mutants = flag.Bool("mutants", false, "plant every fault of the table in a c
 // invariants: write the missing one into Check or the oracle.
 func TestMutants(t *testing.T) {
 	if !*mutants {
-		t.Skip("takes minutes; run: go test ./supervisor/internal/machine -run Mutants -mutants")
+		t.Skip("takes minutes; run: go test ./supervisor/internal/machine -v -run Mutants -mutants")
 	}
 	dir := t.TempDir()
 	source := map[string]string{}

@@ -100,10 +100,9 @@ func (s *step) replaceNext() {
 		runs := s.Instances[i].Runs
 		for j := range runs {
 			switch {
-			case !runs[j].Stale:
-			case j+1 < len(runs):
-				return // its successor has yet to succeed
-			case j == 0 && next == 0:
+			case j+1 < len(runs) && runs[j].live():
+				return // its successor has yet to succeed, or to leave
+			case j == 0 && runs[j].Stale && next == 0:
 				next = i + 1
 			}
 		}

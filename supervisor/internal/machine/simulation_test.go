@@ -20,7 +20,9 @@ var (
 )
 
 // TestSimulation lives through many histories in a simulated world, on all cores.
-// -histories and -seed choose; the seed that is printed replays them.
+// -histories and -seed choose; the seed that is printed (with -v) replays them:
+//
+//	go test ./supervisor/internal/machine -v -run Simulation -histories 1000000 -seed 1
 func TestSimulation(t *testing.T) {
 	n, seed := *histories, *seedFlag
 	if n == 0 {
