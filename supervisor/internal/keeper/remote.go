@@ -1,0 +1,263 @@
+package keeper
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Remote is a Keeper in another process, at the other end of a socketpair.
+type Remote struct {
+	mu     sync.Mutex // of writing, and of names
+	wire   *wire
+	names  map[string]int // what is held, and our own descriptor of it
+	events chan Event
+	orders chan unix.Signal
+	answer chan error     // of main
+	pieces chan Inventory // of inventory
+	gone   chan struct{}  // closed when the keeper has gone
+	queue  eventQueue
+}
+
+// ErrGone means that the keeper's process has ended.
+var ErrGone = errors.New("the keeper has gone")
+
+// Dial speaks to the keeper at the other end of fd, which becomes the Remote's.
+func Dial(fd int) (*Remote, error) {
+	w, err := newWire(fd)
+	if err != nil {
+		return nil, err
+	}
+	r := &Remote{wire: w, names: map[string]int{}, events: make(chan Event), orders: make(chan unix.Signal, 16),
+		answer: make(chan error, 1), pieces: make(chan Inventory, 1), gone: make(chan struct{})}
+	r.queue.init()
+	if err := r.tell(opHello, nil, nil); err != nil {
+		return nil, fmt.Errorf("hello: %w", err)
+	}
+	m, err := w.read()
+	if err != nil {
+		return nil, fmt.Errorf("hello: %w", err)
+	}
+	if m.op != opWelcome {
+		return nil, errWire
+	}
+	go r.read()
+	go r.queue.deliver(r.events, r.gone)
+	return r, nil
+}
+
+// Orders are the signals that the keeper was sent and passes on.
+func (r *Remote) Orders() <-chan unix.Signal { return r.orders }
+
+// Gone is closed when the keeper has ended: nothing can be kept any more.
+func (r *Remote) Gone() <-chan struct{} { return r.gone }
+
+func (r *Remote) tell(o op, fds []int, pack func(*packer)) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tellLocked(o, fds, pack)
+}
+
+func (r *Remote) tellLocked(o op, fds []int, pack func(*packer)) error {
+	var p packer
+	if pack != nil {
+		pack(&p)
+	}
+	return r.wire.write(message{op: o, body: p.b, fds: fds})
+}
+
+// Hold implements Keeper.
+func (r *Remote) Hold(name string, fd int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.tellLocked(opHold, []int{fd}, func(p *packer) { p.text(name) }); err != nil {
+		return err
+	}
+	if old, ok := r.names[name]; ok && old != fd {
+		unix.Close(old)
+	}
+	r.names[name] = fd
+	return nil
+}
+
+// Release implements Keeper.
+func (r *Remote) Release(name string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if fd, ok := r.names[name]; ok {
+		unix.Close(fd)
+		delete(r.names, name)
+	}
+	return r.tellLocked(opRelease, nil, func(p *packer) { p.text(name) })
+}
+
+// Spawn implements Keeper.
+func (r *Remote) Spawn(id ID, pr Process) error {
+	var fds []int
+	if pr.Output >= 0 {
+		fds = []int{pr.Output}
+	}
+	return r.tell(opSpawn, fds, func(p *packer) { p.id(id); p.process(pr) })
+}
+
+// Signal implements Keeper.
+func (r *Remote) Signal(id ID, sig unix.Signal) error {
+	return r.tell(opSignal, nil, func(p *packer) { p.id(id); p.number(int(sig)) })
+}
+
+// SetMain implements Keeper.
+func (r *Remote) SetMain(id ID, pid int) error {
+	if err := r.tell(opMain, nil, func(p *packer) { p.id(id); p.number(pid) }); err != nil {
+		return err
+	}
+	select {
+	case err := <-r.answer:
+		return err
+	case <-r.gone:
+		return ErrGone
+	}
+}
+
+// Save implements Keeper.
+func (r *Remote) Save(unit string, state []byte) error {
+	return r.tell(opSave, nil, func(p *packer) { p.text(unit); p.flag(state != nil); p.bytes(state) })
+}
+
+// Acknowledge implements Keeper.
+func (r *Remote) Acknowledge(ev Event) error {
+	return r.tell(opAcknowledge, nil, func(p *packer) { p.event(ev) })
+}
+
+// Bye tells the keeper to end too, with that exit code.
+func (r *Remote) Bye(code int) error {
+	return r.tell(opBye, nil, func(p *packer) { p.number(code) })
+}
+
+// Inventory implements Keeper.
+func (r *Remote) Inventory() (Inventory, error) {
+	if err := r.tell(opInventory, nil, nil); err != nil {
+		return Inventory{}, err
+	}
+	select {
+	case inv := <-r.pieces:
+		return inv, nil
+	case <-r.gone:
+		return Inventory{}, ErrGone
+	}
+}
+
+// Events implements Keeper.
+func (r *Remote) Events() <-chan Event { return r.events }
+
+// Close implements Keeper: it ends the talk. The keeper goes on.
+func (r *Remote) Close() error { return r.wire.close() }
+
+// read takes what the keeper says until it has gone.
+func (r *Remote) read() {
+	defer close(r.gone)
+	inv := newInventory()
+	for {
+		m, err := r.wire.read()
+		if err != nil {
+			return
+		}
+		u := unpacker{b: m.body}
+		switch m.op {
+		case opNews:
+			if ev := u.event(); u.end() == nil {
+				r.queue.put(ev)
+			}
+		case opHeld:
+			r.take(&inv, u.list(), m.fds)
+		case opState:
+			unit := u.text()
+			inv.States[unit] = u.bytes()
+		case opChild:
+			inv.Children = append(inv.Children, u.child())
+		case opComplete:
+			r.pieces <- inv
+			inv = newInventory()
+		case opAnswer:
+			var err error
+			if text := u.text(); text != "" {
+				err = errors.New(text)
+			}
+			r.answer <- err
+		case opOrder:
+			select {
+			case r.orders <- unix.Signal(u.number()):
+			default: // sixteen signals nobody has looked at yet
+			}
+		}
+	}
+}
+
+func newInventory() Inventory {
+	return Inventory{Descriptors: map[string]int{}, States: map[string][]byte{}}
+}
+
+// take notes descriptors that came in an inventory.
+func (r *Remote) take(inv *Inventory, names []string, fds []int) {
+	if len(names) != len(fds) {
+		closeAll(fds)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, name := range names {
+		if have, ok := r.names[name]; ok { // asked twice: the one we use already stays
+			unix.Close(fds[i])
+			inv.Descriptors[name] = have
+			continue
+		}
+		r.names[name] = fds[i]
+		inv.Descriptors[name] = fds[i]
+	}
+}
+
+// An eventQueue takes news at any rate and gives it to a reader at his.
+type eventQueue struct {
+	mu   sync.Mutex
+	more *sync.Cond
+	list []Event
+	end  bool
+}
+
+func (q *eventQueue) init() { q.more = sync.NewCond(&q.mu) }
+
+func (q *eventQueue) put(ev Event) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.list = append(q.list, ev)
+	q.more.Signal()
+}
+
+func (q *eventQueue) deliver(to chan<- Event, gone <-chan struct{}) {
+	go func() {
+		<-gone
+		q.mu.Lock()
+		q.end = true
+		q.more.Signal()
+		q.mu.Unlock()
+	}()
+	for {
+		q.mu.Lock()
+		for len(q.list) == 0 && !q.end {
+			q.more.Wait()
+		}
+		if q.end {
+			q.mu.Unlock()
+			return
+		}
+		ev := q.list[0]
+		q.list = q.list[1:]
+		q.mu.Unlock()
+		select {
+		case to <- ev:
+		case <-gone:
+			return
+		}
+	}
+}

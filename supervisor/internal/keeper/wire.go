@@ -1,0 +1,399 @@
+package keeper
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Keeper and supervisor speak over a SOCK_SEQPACKET socketpair. These are all the
+// messages there are:
+//
+//	supervisor → keeper                         keeper → supervisor
+//	hello     version                           welcome   version
+//	inventory                                   held      names, with descriptors
+//	                                            state     unit, bytes
+//	                                            child     id, pid, …, news not acknowledged
+//	                                            complete
+//	hold      name, with a descriptor
+//	release   name
+//	spawn     id, process, with its output      news      event
+//	signal    id, number
+//	main      id, pid                           answer    error text, or nothing
+//	save      unit, bytes
+//	acknowledge  event
+//	bye       exit code                         order     a signal the keeper was sent
+//
+// Requests are taken in order and, but for inventory and main, not answered: what
+// cannot be done is said as news, or fails the spawn that would need it.
+type op byte
+
+const (
+	opHello op = iota + 1
+	opWelcome
+	opInventory
+	opHeld
+	opState
+	opChild
+	opComplete
+	opHold
+	opRelease
+	opSpawn
+	opNews
+	opSignal
+	opMain
+	opAnswer
+	opSave
+	opAcknowledge
+	opBye
+	opOrder
+)
+
+// wireVersion is raised when a message changes its meaning. A keeper refuses a
+// supervisor that speaks another one, and starts the version that it can speak to.
+const wireVersion = 1
+
+const (
+	maxFrame       = 60 << 10 // bytes of one datagram, header included
+	maxMessage     = 16 << 20 // bytes of one message, in as many frames as it takes
+	maxDescriptors = 200      // in one message; the kernel's limit is 253 (SCM_MAX_FD)
+	frameHeader    = 4        // op, 1 if more frames follow, number of descriptors, version
+)
+
+// A message is what one side says to the other.
+type message struct {
+	op   op
+	body []byte
+	fds  []int
+}
+
+// A wire is one end of the socketpair. One goroutine may read and one may write.
+type wire struct {
+	file *os.File
+	raw  syscall.RawConn
+	out  []byte // frame under way
+	in   []byte
+	oob  []byte
+}
+
+func newWire(fd int) (*wire, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "keeper")
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return &wire{file: f, raw: raw, out: make([]byte, 0, maxFrame), in: make([]byte, maxFrame+1), oob: make([]byte, unix.CmsgSpace(4*254))}, nil
+}
+
+func (w *wire) close() error { return w.file.Close() }
+
+// write sends a message; its descriptors stay the caller's. It waits while the
+// other side does not read.
+func (w *wire) write(m message) error {
+	if len(m.body) > maxMessage || len(m.fds) > maxDescriptors {
+		return fmt.Errorf("keeper: a message of %d bytes and %d descriptors is too large", len(m.body), len(m.fds))
+	}
+	var rights []byte
+	if len(m.fds) > 0 {
+		rights = unix.UnixRights(m.fds...)
+	}
+	body, count := m.body, len(m.fds)
+	for {
+		part := body[:min(len(body), maxFrame-frameHeader)]
+		body = body[len(part):]
+		more := byte(0)
+		if len(body) > 0 {
+			more = 1
+		}
+		w.out = append(append(w.out[:0], byte(m.op), more, byte(count), wireVersion), part...)
+		if err := w.send(w.out, rights); err != nil {
+			return err
+		}
+		if more == 0 {
+			return nil
+		}
+		rights, count = nil, 0
+	}
+}
+
+func (w *wire) send(frame, rights []byte) error {
+	var result error
+	err := w.raw.Write(func(fd uintptr) bool {
+		for {
+			result = unix.Sendmsg(int(fd), frame, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+			if result != unix.EINTR {
+				break
+			}
+		}
+		return result != unix.EAGAIN && result != unix.ENOBUFS
+	})
+	if err != nil {
+		return err
+	}
+	return result
+}
+
+// errWire means that the other side has said something that makes no sense.
+var errWire = errors.New("keeper: malformed message")
+
+// read returns the next message; its descriptors are the caller's from then on. It
+// returns net.ErrClosed when the other side has gone.
+func (w *wire) read() (m message, err error) {
+	for first := true; ; first = false {
+		n, fds, err := w.receive()
+		m.fds = append(m.fds, fds...)
+		if err == nil {
+			err = m.add(w.in[:n], len(fds), first)
+		}
+		if err != nil {
+			closeAll(m.fds)
+			return message{}, err
+		}
+		if w.in[1] == 0 {
+			return m, nil
+		}
+	}
+}
+
+// add puts a frame to what came before.
+func (m *message) add(frame []byte, fds int, first bool) error {
+	switch {
+	case len(frame) < frameHeader || len(frame) > maxFrame || frame[1] > 1 || int(frame[2]) != fds || fds > maxDescriptors:
+		return errWire
+	case frame[3] != wireVersion:
+		return fmt.Errorf("keeper: the other side speaks version %d of the messages, not %d", frame[3], wireVersion)
+	case !first && (op(frame[0]) != m.op || fds > 0):
+		return errWire
+	case len(m.body)+len(frame) > maxMessage+maxFrame:
+		return errWire
+	}
+	m.op = op(frame[0])
+	m.body = append(m.body, frame[frameHeader:]...)
+	return nil
+}
+
+func (w *wire) receive() (n int, fds []int, err error) {
+	var result error
+	var oobn, flags int
+	err = w.raw.Read(func(fd uintptr) bool {
+		for {
+			n, oobn, flags, _, result = unix.Recvmsg(int(fd), w.in, w.oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+			if result != unix.EINTR {
+				break
+			}
+		}
+		return result != unix.EAGAIN
+	})
+	switch {
+	case err != nil:
+		return 0, nil, err
+	case result == unix.ECONNRESET || result == nil && n == 0 && oobn == 0:
+		return 0, nil, net.ErrClosed
+	case result != nil:
+		return 0, nil, result
+	}
+	if oobn > 0 {
+		fds = rightsIn(w.oob[:oobn])
+	}
+	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+		return n, fds, errWire
+	}
+	return n, fds, nil
+}
+
+func rightsIn(oob []byte) (fds []int) {
+	msgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil
+	}
+	for i := range msgs {
+		some, err := unix.ParseUnixRights(&msgs[i])
+		if err == nil {
+			fds = append(fds, some...)
+		}
+	}
+	return fds
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
+
+// A packer writes a message's body: numbers as varints, text and lists with their
+// length in front.
+type packer struct{ b []byte }
+
+func (p *packer) number(n int)    { p.b = binary.AppendVarint(p.b, int64(n)) }
+func (p *packer) count(n uint64)  { p.b = binary.AppendUvarint(p.b, n) }
+func (p *packer) text(s string)   { p.count(uint64(len(s))); p.b = append(p.b, s...) }
+func (p *packer) bytes(s []byte)  { p.count(uint64(len(s))); p.b = append(p.b, s...) }
+func (p *packer) flag(set bool)   { p.number(map[bool]int{true: 1}[set]) }
+func (p *packer) list(l []string) { p.count(uint64(len(l))); each(l, p.text) }
+func (p *packer) id(id ID)        { p.text(id.Unit); p.number(id.Instance); p.count(id.Gen) }
+
+func each[T any](l []T, do func(T)) {
+	for _, v := range l {
+		do(v)
+	}
+}
+
+// An unpacker reads one. After the first thing that does not fit, everything is
+// empty and bad is set: what is read is judged once, at the end.
+type unpacker struct {
+	b   []byte
+	bad bool
+}
+
+func (u *unpacker) number() int {
+	v, n := binary.Varint(u.b)
+	return int(take(u, v, n))
+}
+
+func (u *unpacker) count() uint64 {
+	v, n := binary.Uvarint(u.b)
+	return take(u, v, n)
+}
+
+func take[T int64 | uint64](u *unpacker, v T, n int) T {
+	if n <= 0 {
+		u.bad, u.b = true, nil
+		return 0
+	}
+	u.b = u.b[n:]
+	return v
+}
+
+func (u *unpacker) bytes() []byte {
+	n := u.count()
+	if n > uint64(len(u.b)) {
+		u.bad, u.b = true, nil
+		return nil
+	}
+	b := u.b[:n:n]
+	u.b = u.b[n:]
+	return b
+}
+
+func (u *unpacker) text() string { return string(u.bytes()) }
+func (u *unpacker) flag() bool   { return u.number() == 1 }
+func (u *unpacker) id() ID       { return ID{u.text(), u.number(), u.count()} }
+
+func (u *unpacker) list() []string {
+	n := u.count()
+	if n > uint64(len(u.b)) { // each takes a byte at least
+		u.bad, u.b = true, nil
+		return nil
+	}
+	l := make([]string, 0, min(n, 1024))
+	for range n {
+		l = append(l, u.text())
+	}
+	return l
+}
+
+// end says whether everything has been read and made sense.
+func (u *unpacker) end() error {
+	if u.bad || len(u.b) > 0 {
+		return errWire
+	}
+	return nil
+}
+
+func (p *packer) event(ev Event) {
+	p.id(ev.ID)
+	p.text(string(ev.Kind))
+	p.number(ev.Pid)
+	p.text(ev.Stage)
+	p.text(ev.Err)
+	p.number(ev.Code)
+	p.number(ev.Signal)
+	p.flag(ev.Core)
+	p.number(ev.Killed)
+}
+
+func (u *unpacker) event() Event {
+	return Event{ID: u.id(), Kind: Kind(u.text()), Pid: u.number(), Stage: u.text(), Err: u.text(),
+		Code: u.number(), Signal: u.number(), Core: u.flag(), Killed: u.number()}
+}
+
+func (p *packer) process(pr Process) {
+	p.list(pr.Argv)
+	p.list(pr.Env)
+	p.text(pr.Dir)
+	p.list(pr.Sockets)
+	p.list(pr.PidEnv)
+	p.number(pr.Umask)
+	p.flag(pr.Credential != nil)
+	if c := pr.Credential; c != nil {
+		p.count(uint64(c.UID))
+		p.count(uint64(c.GID))
+		p.count(uint64(len(c.Groups)))
+		each(c.Groups, func(g uint32) { p.count(uint64(g)) })
+	}
+}
+
+func (u *unpacker) process() Process {
+	pr := Process{Argv: u.list(), Env: u.list(), Dir: u.text(), Sockets: u.list(), PidEnv: u.list(), Umask: u.number(), Output: -1}
+	if u.flag() {
+		c := &Credential{UID: u.word(), GID: u.word()}
+		n := u.count()
+		if n > uint64(len(u.b)) {
+			u.bad, n = true, 0
+		}
+		for range n {
+			c.Groups = append(c.Groups, u.word())
+		}
+		pr.Credential = c
+	}
+	return pr
+}
+
+func (u *unpacker) word() uint32 {
+	n := u.count()
+	if n > 1<<32-1 {
+		u.bad = true
+	}
+	return uint32(n)
+}
+
+func (p *packer) child(c Child) {
+	p.id(c.ID)
+	p.number(c.Pid)
+	p.flag(c.Running)
+	p.number(int(c.Last))
+	p.count(uint64(len(c.Pending)))
+	each(c.Pending, p.event)
+}
+
+func (u *unpacker) child() Child {
+	c := Child{ID: u.id(), Pid: u.number(), Running: u.flag(), Last: unix.Signal(u.number())}
+	n := u.count()
+	if n > uint64(len(u.b)) {
+		u.bad, n = true, 0
+	}
+	for range n {
+		c.Pending = append(c.Pending, u.event())
+	}
+	return c
+}
+
+// sortedNames of what is held, so that inventories are the same each time.
+func sortedNames(held map[string]int) []string {
+	names := make([]string, 0, len(held))
+	for name := range held {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
