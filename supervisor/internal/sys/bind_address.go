@@ -63,7 +63,7 @@ func targets(network, address string, ipv6Only bool) ([]target, error) {
 		return nil, fmt.Errorf("%s is not an IPv4 address (use %s6://)", host, base)
 	}
 	v6.addr = netip.AddrPortFrom(ip, port)
-	// One IPv6 address carries no IPv4: said to the kernel, it conflicts with none.
+	// One IPv6 address carries no IPv4, and the kernel sees it so too.
 	v6.v6only = v6.v6only || !ip.IsUnspecified()
 	return []target{v6}, nil
 }

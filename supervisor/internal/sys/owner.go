@@ -39,8 +39,8 @@ func (o *Owner) String() string {
 }
 
 // lookFor bounds the search through /proc: naming the owner is a kindness, and
-// the start of a supervisor does not wait for it.
-const lookFor = 200 * time.Millisecond
+// the supervisor's goroutine, which binds on reload, has to answer others.
+var lookFor = 200 * time.Millisecond
 
 // inetOwner finds who holds the address of t; nil if nobody can be named.
 func inetOwner(t target) *Owner {

@@ -4,13 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// A busy machine may have thousands of processes; the tests are not in a hurry.
+func init() { lookFor = time.Minute }
 
 // commName is what /proc calls the test binary: at most 15 bytes.
 func commName(t *testing.T) string {
@@ -121,6 +126,48 @@ func TestOwnerUnix(t *testing.T) {
 					t.Errorf("got  %v\nwant %s", err, want)
 				}
 			})
+		}
+	}
+}
+
+// Who conflicts with whom: kernel.md, section 1. What is on the port and not in the
+// way must not be blamed.
+func TestOverlap(t *testing.T) {
+	for _, row := range []struct {
+		network, mine string
+		only          bool
+		theirs        string
+		theirsOnly    bool
+		want          bool
+	}{
+		{"tcp", "127.0.0.1:80", false, "127.0.0.1", false, true},
+		{"tcp", "127.0.0.1:80", false, "127.0.0.2", false, false},
+		{"tcp", "127.0.0.1:80", false, "0.0.0.0", false, true},
+		{"tcp", "0.0.0.0:80", false, "127.0.0.2", false, true},
+		{"tcp", "0.0.0.0:80", false, "::", false, true},
+		{"tcp", "0.0.0.0:80", false, "::", true, false},
+		{"tcp", "0.0.0.0:80", false, "::1", true, false},
+		{"tcp", "127.0.0.1:80", false, "::", false, true},
+		{"tcp", "127.0.0.1:80", false, "::ffff:127.0.0.1", false, true},
+		{"tcp", "127.0.0.1:80", false, "::ffff:127.0.0.2", false, false},
+		{"tcp", "0.0.0.0:80", false, "::ffff:127.0.0.2", false, true},
+		{"tcp", "[::]:80", false, "127.0.0.1", false, true},
+		{"tcp", "[::]:80", true, "127.0.0.1", false, false},
+		{"tcp", "[::]:80", false, "::1", true, true},
+		{"tcp", "[::1]:80", false, "::", false, true},
+		{"tcp", "[::1]:80", false, "0.0.0.0", false, false},
+		{"tcp", "[::1]:80", false, "fe80::1", true, false},
+	} {
+		list, err := targets(row.network, row.mine, row.only)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &diagSocket{family: unix.AF_INET6, addr: netip.MustParseAddr(row.theirs), v6only: row.theirsOnly}
+		if s.addr.Is4() {
+			s.family = unix.AF_INET
+		}
+		if got := overlap(list[0], s); got != row.want {
+			t.Errorf("%s (only %v) and %s (only %v): %v", row.mine, row.only, row.theirs, row.theirsOnly, got)
 		}
 	}
 }

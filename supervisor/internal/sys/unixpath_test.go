@@ -54,7 +54,7 @@ func TestUnixPathIsMade(t *testing.T) {
 
 func TestUnixPathDefaults(t *testing.T) {
 	dir := t.TempDir()
-	b := mustBind(t, "unix", filepath.Join(dir, "d/s"), none())
+	b := mustBind(t, "unix", filepath.Join(dir, "d/s"), Options{UID: -1, GID: -1})
 	wantMode(t, b.Path.Path, fs.ModeSocket|0o666)
 	wantMode(t, filepath.Join(dir, "d"), fs.ModeDir|0o755)
 }
@@ -254,4 +254,44 @@ func TestUnixPathTooLong(t *testing.T) {
 	if want := "108 bytes are too long for the address of a socket (at most 107)"; err == nil || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("got %v, want …%s", err, want)
 	}
+}
+
+// Where others may rename in the folder, the kernel is asked whether the name still
+// is our socket before its owner and mode are changed.
+func TestUnixPathInASharedFolder(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	a := mustBind(t, "unix", filepath.Join(dir, "a"), none())
+	b := mustBind(t, "unix", filepath.Join(dir, "b"), none())
+	if list, err := diagUnixSockets(0); err != nil || len(list) == 0 {
+		t.Skipf("the kernel has no unix_diag: %v", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(a.Path.Path, &st); err != nil {
+		t.Fatal(err)
+	}
+	if !isSocketFile(a.FD, dir, &st) {
+		t.Error("our own file is not known")
+	}
+	if isSocketFile(b.FD, dir, &st) {
+		t.Error("somebody else's file is taken for ours")
+	}
+}
+
+// Somebody holds the folder's lock for reasons of his own: it takes longer, and works.
+func TestUnixPathFolderIsLocked(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "s")
+	abandoned(t, "unix", path)
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Flock(fd, unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	mustBind(t, "unix", path, none())
 }

@@ -159,18 +159,21 @@ func TestWatchDropsStaleEvents(t *testing.T) {
 		return events[:n]
 	}
 	keys := make([]uint64, 4)
-	for name, change := range map[string]func(){
-		"disarmed":    func() { w.Disarm(p[0]) },
-		"removed":     func() { w.Remove(p[0]) },
-		"armed again": func() { w.Arm(p[0], 2) },
+	for _, row := range []struct {
+		name   string
+		change func()
+	}{
+		{"disarmed", func() { w.Disarm(p[0]) }},
+		{"removed", func() { w.Remove(p[0]) }},
+		{"armed again", func() { w.Arm(p[0], 2) }},
 	} {
 		if err := w.Arm(p[0], 1); err != nil {
 			t.Fatal(err)
 		}
 		events := fetch()
-		change()
+		row.change()
 		if n, err := w.collect(events, keys); n != 0 || err != nil {
-			t.Errorf("%s: %d stale events, %v", name, n, err)
+			t.Errorf("%s: %d stale events, %v", row.name, n, err)
 		}
 	}
 	if n, err := w.collect(fetch(), keys); n != 1 || keys[0] != 2 || err != nil {
