@@ -187,6 +187,23 @@ func TestBindLeaksNothing(t *testing.T) {
 	}
 }
 
+func TestBindWithoutDescriptors(t *testing.T) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	tight := limit
+	tight.Cur = 3
+	limitDescriptors(t, &tight)
+	_, tcp := Bind("tcp", "127.0.0.1:0", none())
+	_, path := Bind("unix", "/nowhere", none())
+	limitDescriptors(t, &limit)
+	const end = ": too many open files (raise the limit of open files: LimitNOFILE=, ulimit -n)"
+	if tcp == nil || tcp.Error() != "socket tcp 127.0.0.1:0"+end || path == nil || path.Error() != "socket unix /nowhere"+end {
+		t.Errorf("%v; %v", tcp, path)
+	}
+}
+
 // openSockets counts the sockets in this process's table. Other kinds come and go
 // with the runtime.
 func openSockets(t *testing.T) int {

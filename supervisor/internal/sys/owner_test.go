@@ -171,3 +171,44 @@ func TestOverlap(t *testing.T) {
 		}
 	}
 }
+
+// Of several sockets in the way the one that explains most is named.
+func TestOwnerRank(t *testing.T) {
+	far := netip.MustParseAddrPort("127.0.0.1:5")
+	order := []diagSocket{
+		{state: tcpTimeWait, remote: far},
+		{state: 1, remote: far}, // a connection that nobody holds
+		{state: 1, remote: far, inode: 9},
+		{state: 7, inode: 9}, // bound
+		{state: tcpListen, inode: 9},
+	}
+	for i := 1; i < len(order); i++ {
+		if a, b := order[i-1].rank(), order[i].rank(); a >= b {
+			t.Errorf("%+v has rank %d, %+v has %d", order[i-1], a, order[i], b)
+		}
+	}
+}
+
+// Bound and not listening: in no list of listeners, and still in the way.
+func TestOwnerBoundOnly(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	sa, _ := unix.Getsockname(fd)
+	_, err = Bind("tcp", addressOf(sa), none())
+	e := new(BindError)
+	if !errors.As(err, &e) || !errors.Is(err, unix.EADDRINUSE) {
+		t.Fatalf("%v", err)
+	}
+	if e.Owner == nil {
+		t.Skip("this kernel does not list bound sockets (Linux 6.8)")
+	}
+	if !e.Owner.Self {
+		t.Errorf("%v", err)
+	}
+}
