@@ -13,9 +13,10 @@ import (
 // /proc serves everybody who has asked before it began, so that a thousand runs
 // that end together cost two looks and not a thousand.
 type Sweeper struct {
-	mu   sync.Mutex
-	next *look // not yet begun
-	busy bool
+	mu    sync.Mutex
+	next  *look // not yet begun
+	busy  bool
+	looks int // so far
 }
 
 type look struct {
@@ -56,6 +57,7 @@ func (w *Sweeper) work() {
 			w.mu.Unlock()
 			return
 		}
+		w.looks++
 		w.mu.Unlock()
 		var snap snapshot
 		if snap, l.err = lookAround(); l.err == nil {
