@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -16,11 +17,13 @@ import (
 )
 
 // begin asks the keeper what there is, which is nothing on a fresh start, and goes
-// on from there: the same code after a boot, a crash and an upgrade.
-func (s *Supervisor) begin() error {
+// on from there: the same code after a boot, a crash and an upgrade. It returns the
+// listener of the control socket, nil if there is to be none. After an error
+// nothing has been started.
+func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 	inv, err := s.keeper.Inventory()
 	if err != nil {
-		return fmt.Errorf("keeper: %w", err)
+		return nil, fmt.Errorf("keeper: %w", err)
 	}
 	fresh := len(inv.States) == 0
 	if fd, ok := inv.Descriptors["control"]; ok {
@@ -32,15 +35,27 @@ func (s *Supervisor) begin() error {
 	s.recallRemoved(inv)
 	if err := s.openAll(fresh); err != nil {
 		s.releaseAll()
-		return err
+		return nil, err
+	}
+	if control, err = s.openControl(dir); err != nil {
+		if fresh {
+			s.releaseAll()
+			return nil, err
+		}
+		s.log.Error("no control socket", "err", err)
 	}
 	s.dropPassed()
 	s.publishUnits()
-	for _, u := range s.sorted() {
-		s.resume(u, inv)
+	children := map[string][]keeper.Child{}
+	for _, c := range inv.Children {
+		children[c.ID.Unit] = append(children[c.ID.Unit], c)
 	}
+	for _, u := range s.sorted() {
+		s.resume(u, children[u.conf.Name], inv)
+	}
+	s.adoptLogs(inv)
 	s.dropStrangers(inv)
-	return nil
+	return control, nil
 }
 
 // recall makes a unit from its saved state, or a new one if there is none.
@@ -77,23 +92,21 @@ func (s *Supervisor) recall(conf *units.Unit, inv keeper.Inventory) *unit {
 				instance: k.Instance, fd: fd, real: k.Real, path: k.Path, inode: inodeOf(fd)})
 		}
 	}
-	for _, k := range u.sockets {
-		k.options = s.optionsFor(conf, k.name)
-	}
+	s.setOptions(u)
 	return u
 }
 
-func (s *Supervisor) optionsFor(conf *units.Unit, name string) sys.Options {
-	for i := range conf.Sockets {
-		if conf.Sockets[i].Name == name {
-			o, err := socketOptions(&conf.Sockets[i])
-			if err != nil {
-				s.log.Warn("socket options", "unit", conf.Name, "socket", name, "err", err)
-			}
-			return o
+// setOptions notes for a unit's sockets what its file says of them now.
+func (s *Supervisor) setOptions(u *unit) {
+	options, err := socketsOptions(u.conf)
+	if err != nil {
+		s.log.Warn("socket options", "unit", u.conf.Name, "err", err)
+	}
+	for _, k := range u.sockets {
+		if k.options = options[k.name]; k.options == nil {
+			k.options = &sys.Options{}
 		}
 	}
-	return sys.Options{}
 }
 
 // recallRemoved brings back units that configuration has lost while nobody
@@ -137,17 +150,15 @@ func (s *Supervisor) openAll(fresh bool) error {
 
 // resume takes up the runs the keeper lists, lets the machine square them with
 // what was saved, and replays the news that nobody has acknowledged.
-func (s *Supervisor) resume(u *unit, inv keeper.Inventory) {
+func (s *Supervisor) resume(u *unit, children []keeper.Child, inv keeper.Inventory) {
 	var held []machine.Held
 	var pending []keeper.Event
-	for _, c := range inv.Children {
-		if c.ID.Unit != u.conf.Name {
-			continue
-		}
+	for _, c := range children {
 		if err := s.adopt(u, c, inv); err != nil {
 			s.log.Error("run not adopted", "unit", u.conf.Name, "instance", c.ID.Instance, "gen", c.ID.Gen, "err", err)
 		}
-		held = append(held, machine.Held{Instance: c.ID.Instance, Gen: c.ID.Gen, Running: c.Running, Signal: int(c.Last)})
+		ended := slices.ContainsFunc(c.Pending, func(ev keeper.Event) bool { return ev.Kind != keeper.Execed })
+		held = append(held, machine.Held{Instance: c.ID.Instance, Gen: c.ID.Gen, Running: c.Running, Ended: ended, Signal: int(c.Last)})
 		pending = append(pending, c.Pending...)
 	}
 	saved := u.recalled
@@ -189,19 +200,51 @@ func (s *Supervisor) adopt(u *unit, c keeper.Child, inv keeper.Inventory) error 
 	return nil
 }
 
+// adoptLogs goes on reading what runs have written whose end was dealt with before
+// their log had been read.
+func (s *Supervisor) adoptLogs(inv keeper.Inventory) {
+	for name, fd := range inv.Descriptors {
+		id, ok := logOf(name)
+		u := s.units[id.Unit]
+		if !ok || u == nil || u.runs[id.Gen] != nil {
+			continue
+		}
+		r := &run{id: id, unit: u, notify: -1, log: fd, exited: true}
+		u.runs[id.Gen] = r
+		s.live++
+		if err := s.readLog(r); err != nil {
+			s.log.Error("log not read", "run", id.String(), "err", err)
+			r.logDone = true
+			s.forgetRun(r)
+			continue
+		}
+		s.logs.finish(r.logKey)
+	}
+}
+
+// logOf says whose log a held descriptor is: log/web@2.7.
+func logOf(held string) (id keeper.ID, ok bool) {
+	rest, ok := strings.CutPrefix(held, "log/")
+	unit, rest, cut := strings.Cut(rest, "@")
+	n, err := fmt.Sscanf(rest, "%d.%d", &id.Instance, &id.Gen)
+	id.Unit = unit
+	return id, ok && cut && n == 2 && err == nil
+}
+
 // dropStrangers closes descriptors that belong to nothing any more, and ends runs
 // whose unit left no saved state.
 func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
-	for name := range inv.Descriptors {
-		kind, _, _ := strings.Cut(name, "/")
-		known := kind == "control"
-		for _, u := range s.units {
-			known = known || slices.ContainsFunc(u.sockets, func(k *socket) bool { return k.held == name })
-			for _, r := range u.runs {
-				known = known || r.held(kind) == name
-			}
+	known := map[string]bool{"control": true}
+	for _, u := range s.units {
+		for _, k := range u.sockets {
+			known[k.held] = true
 		}
-		if !known {
+		for _, r := range u.runs {
+			known[r.held("notify")], known[r.held("log")] = true, true
+		}
+	}
+	for name := range inv.Descriptors {
+		if !known[name] {
 			s.keeper.Release(name)
 		}
 	}

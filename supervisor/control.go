@@ -19,14 +19,22 @@ import (
 // The control API is HTTP and JSON on a Unix socket that only its owner and root
 // can reach. Readers take what is published; verbs become events in the loop.
 
-// serveControl opens the control socket and serves it until stop is called.
-func (s *Supervisor) serveControl(dir *runtimeDir) (stop func(), err error) {
+// openControl opens the control socket; nil without a runtime folder.
+func (s *Supervisor) openControl(dir *runtimeDir) (net.Listener, error) {
 	if dir.path == "" {
-		return func() {}, nil
+		return nil, nil
 	}
 	ln, err := s.listenControl(filepath.Join(dir.path, ControlSocket))
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	return ln, nil
+}
+
+// serveControl serves it until stop is called.
+func (s *Supervisor) serveControl(dir *runtimeDir, ln net.Listener) (stop func()) {
+	if ln == nil {
+		return func() {}
 	}
 	server := &http.Server{
 		Handler:           s.Handler(),
@@ -40,7 +48,7 @@ func (s *Supervisor) serveControl(dir *runtimeDir) (stop func(), err error) {
 		server.Close()
 		os.Remove(filepath.Join(dir.path, ControlSocket))
 		s.keeper.Release("control")
-	}, nil
+	}
 }
 
 // listenControl takes the control socket that the keeper holds, or makes one. The

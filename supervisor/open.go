@@ -120,7 +120,7 @@ func (p place) group() place {
 }
 
 // bindOne binds one socket, or takes one that an outer manager has passed.
-func (s *Supervisor) bindOne(conf *units.Unit, p place, opts sys.Options, real string, spare []*socket) (*socket, error) {
+func (s *Supervisor) bindOne(conf *units.Unit, p place, opts *sys.Options, real string, spare []*socket) (*socket, error) {
 	k := &socket{name: p.name, addr: p.addr, instance: p.instance, options: opts}
 	for _, sp := range spare {
 		if sp != nil && sp.addr == p.addr && sp.instance == p.instance && sp.held != "" {
@@ -137,7 +137,7 @@ func (s *Supervisor) bindOne(conf *units.Unit, p place, opts sys.Options, real s
 	if real != "" {
 		address = real
 	}
-	bound, err := sys.Bind(p.addr.Network, address, opts)
+	bound, err := sys.Bind(p.addr.Network, address, *opts)
 	if err != nil {
 		return nil, err
 	}
@@ -199,15 +199,15 @@ func (s *Supervisor) releaseAll() {
 }
 
 // socketsOptions are the options for bind of each of a unit's sockets, by name.
-func socketsOptions(conf *units.Unit) (map[string]sys.Options, error) {
-	all := make(map[string]sys.Options, len(conf.Sockets))
+func socketsOptions(conf *units.Unit) (map[string]*sys.Options, error) {
+	all := make(map[string]*sys.Options, len(conf.Sockets))
 	for i := range conf.Sockets {
 		k := &conf.Sockets[i]
 		o, err := socketOptions(k)
 		if err != nil {
 			return nil, fmt.Errorf("unit %s: socket %s: %w", conf.Name, k.Name, err)
 		}
-		all[k.Name] = o
+		all[k.Name] = &o
 	}
 	return all, nil
 }

@@ -125,9 +125,7 @@ func (s *Supervisor) plan(set *units.Set) (*reloading, error) {
 func (s *Supervisor) respec(u *unit, conf *units.Unit, replace bool) {
 	begins := u.removed || u.conf.Service == nil
 	u.conf, u.removed = conf, false
-	for _, k := range u.sockets {
-		k.options = s.optionsFor(conf, k.name)
-	}
+	s.setOptions(u)
 	if conf.Service == nil {
 		s.handle(u, machine.Stop{})
 		return

@@ -152,15 +152,11 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 	defer s.logs.close()
 	s.takePassed()
-	if err := s.begin(); err != nil {
-		return err
-	}
-	stopControl, err := s.serveControl(dir)
+	control, err := s.begin(dir)
 	if err != nil {
-		s.releaseAll()
 		return err
 	}
-	defer stopControl()
+	defer s.serveControl(dir, control)()
 	go s.forwardWatch()
 	close(s.started)
 	s.outer("READY=1", fmt.Sprintf("STATUS=%d units", len(s.units)))

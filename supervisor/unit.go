@@ -48,8 +48,8 @@ type socket struct {
 	fd       int
 	real     string // the address as bound: port 0 has become a number
 	path     *sys.UnixPath
-	key      uint64 // its watch key; 0 if it never was watched
-	options  sys.Options
+	key      uint64       // its watch key; 0 if it never was watched
+	options  *sys.Options // of its table in the unit file
 	inode    uint64
 }
 
