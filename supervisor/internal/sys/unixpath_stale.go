@@ -83,8 +83,8 @@ func (p *UnixPath) evict() error {
 		return e
 	}
 	// Somebody else may have had the same proof, and may have bound the name since.
-	// So the file is taken aside, looked at again, and only then
-	// removed; the wrong one goes back.
+	// So the file is taken aside, looked at again, and only then removed; the wrong
+	// one goes back.
 	aside := fmt.Sprintf("%s/.sockd-%s", filepath.Dir(p.Path), randomHex(8))
 	if err := unix.Renameat2(unix.AT_FDCWD, p.Path, unix.AT_FDCWD, aside, unix.RENAME_NOREPLACE); err != nil {
 		if err == unix.ENOENT {
@@ -112,13 +112,19 @@ func stale(path string) bool {
 // a socket behind it gives ECONNREFUSED. A stream socket gives EPROTOTYPE, whether
 // it listens yet or not, and does not notice: a connect of its own type would be
 // refused before it listens, and would call a service to life afterwards.
+// The way through /proc is short, where the path may be too long for an address.
 func probe(path string) error {
+	file, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(file)
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	return unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	return unix.Connect(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d", file)})
 }
 
 // fileOwner finds the socket that is bound to a file.

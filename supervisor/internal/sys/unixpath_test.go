@@ -243,6 +243,26 @@ func TestUnixPathStaleRace(t *testing.T) {
 	}
 }
 
+// The names that sockd makes for itself beside the path are longer than an address
+// may be; a stale socket is replaced all the same, and nothing is left.
+func TestUnixPathStaleAndLong(t *testing.T) {
+	dir := t.TempDir()
+	dir = filepath.Join(dir, strings.Repeat("x", 105-len(dir)-1))
+	path := filepath.Join(dir, "s")
+	p := abandoned(t, "unix", path)
+	if p.Hidden == "" {
+		t.Error(p.NoHidden)
+	}
+	b := mustBind(t, "unix", path, none())
+	if b.Path.Hidden != p.Hidden {
+		t.Errorf("hidden link %q, before %q", b.Path.Hidden, p.Hidden)
+	}
+	b.close()
+	if exists(dir) {
+		t.Error("something is left")
+	}
+}
+
 func TestUnixPathTooLong(t *testing.T) {
 	dir := t.TempDir()
 	long := filepath.Join(dir, strings.Repeat("x", 107-len(dir)-1))
