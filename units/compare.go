@@ -48,21 +48,14 @@ type SocketChange struct {
 	Keys     []string // Changed: the keys that are different
 }
 
-// SocketIDs lists the unit's sockets in descriptor order; of sockets per instance
-// all of the first instance, then all of the second.
-func (u *Unit) SocketIDs() []SocketID {
-	var ids []SocketID
-	for _, p := range u.places() {
-		ids = append(ids, p.id)
-	}
-	return ids
-}
-
+// A place is one kernel socket of a unit.
 type place struct {
 	id   SocketID
 	sock *Socket
 }
 
+// places lists the shared sockets in descriptor order, then those of the first
+// instance, then those of the second, and so on.
 func (u *Unit) places() []place {
 	var list []place
 	add := func(index int) {

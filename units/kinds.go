@@ -75,7 +75,7 @@ func load[T any](src any) T {
 }
 
 // text makes a kind that is written as a string. instead proposes a string for a
-// bare number; it may be nil.
+// bare number, or "".
 func text[T any](what, pattern string, parse func(string) (T, *fault), format func(T) string, instead func(n *node, v int64) string) *kind {
 	return &kind{
 		what:   what,
@@ -84,8 +84,10 @@ func text[T any](what, pattern string, parse func(string) (T, *fault), format fu
 			s, ok := n.data.(string)
 			if !ok {
 				hint := ""
-				if v, number := n.data.(int64); number && instead != nil {
-					hint = `write "` + instead(n, v) + `"`
+				if v, number := n.data.(int64); number && v >= 0 && instead != nil {
+					if s := instead(n, v); s != "" {
+						hint = `write "` + s + `"`
+					}
 				}
 				r.mismatch(n, what, hint)
 				return
@@ -128,18 +130,21 @@ var (
 	duration = text("a duration", `^([0-9]+(\.[0-9]*)?(ns|us|µs|μs|ms|s|m|h))+$`, parseDuration, formatDuration,
 		func(_ *node, v int64) string { return strconv.FormatInt(v, 10) + "s" })
 	size = text("a size", `^[0-9]+(B|KiB|MiB|GiB)$`, parseSize, formatSize,
-		func(_ *node, v int64) string { return formatSize(max(v, 0)) })
+		func(_ *node, v int64) string { return formatSize(v) })
 	mode = text("a mode", `^0?[0-7]{3}$`, parseMode, formatMode, func(n *node, v int64) string {
 		if digits, octal := strings.CutPrefix(n.raw, "0o"); octal {
 			return fmt.Sprintf("%04s", digits)
 		}
-		return fmt.Sprintf("%04d", v)
+		if s := fmt.Sprintf("%04d", v); len(s) == 4 && !strings.ContainsAny(s, "89") {
+			return s
+		}
+		return ""
 	})
 	signal = text("a signal", `^SIG[A-Z0-9]+(\+[0-9]+)?$`, parseSignal, formatSignal, func(_ *node, v int64) string {
-		if name := formatSignal(syscall.Signal(v)); v > 0 && v <= sigRTMax && name != "" {
-			return name
+		if v > sigRTMax {
+			return ""
 		}
-		return "SIGTERM"
+		return formatSignal(syscall.Signal(v))
 	})
 	owner  = text("a name or number in quotes", `^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?$`, parseOwner, plain, same)
 	device = text("a network device", `^[^/\s]{1,15}$`, parseDevice, plain, same)

@@ -13,10 +13,10 @@ import (
 // parseDuration reads Go's notation, with a unit always: "30s", "1h30m", "0s".
 func parseDuration(s string) (time.Duration, *fault) {
 	d, err := time.ParseDuration(s)
-	_, bare := strconv.ParseFloat(s, 64)
+	_, number := strconv.ParseFloat(s, 64)
 	switch {
-	case bare == nil:
-		return 0, wrong("%s is not a duration", quote(s)).write(`"%ss"`, strings.TrimSpace(s))
+	case number == nil && strings.Trim(s, "0123456789.") == "":
+		return 0, wrong("%s is not a duration", quote(s)).write(`"%ss"`, s)
 	case err != nil || s[0] == '+' || s[0] == '.':
 		return 0, wrong("%s is not a duration", quote(s)).write(`one such as "500ms", "30s" or "1h30m"`)
 	case d < 0:

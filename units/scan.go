@@ -31,7 +31,8 @@ type node struct {
 	value   int    // offset of the value; of the name in the header for a table
 	raw     string // a scalar as it is written
 	shape   shape
-	defined bool  // a table that has had its header
+	defined bool  // a table that has had its header, or is inline
+	dotted  bool  // a table that a dotted key has made
 	data    any   // a scalar's value, from the library
 	up      *node // the table or array it is in
 	kids    []*node
@@ -161,7 +162,7 @@ func (s *scanner) header(root *node) (*node, int) {
 		return root, 0
 	}
 	last := len(parts) - 1
-	parent := s.walk(root, parts[:last])
+	parent := s.walk(root, parts[:last], false)
 	if parent == nil {
 		return root, 0
 	}
@@ -172,9 +173,8 @@ func (s *scanner) header(root *node) (*node, int) {
 		n = parent.add(&node{key: name.key, at: name.at, value: name.at, shape: tables})
 	case n == nil:
 		n = parent.add(&node{key: name.key, at: name.at, value: name.at, shape: table})
-	case n.shape == table && !double && !n.defined:
-		// [a.b] came before [a], or it was made by a dotted key: the library knows.
-		n.at, n.value = name.at, name.at
+	case n.shape == table && !double && !n.defined && !n.dotted:
+		n.at, n.value = name.at, name.at // [a.b] came before [a]
 	case n.shape == tables && double:
 	default:
 		s.again(n, name, "set twice")
@@ -196,7 +196,7 @@ func (s *scanner) pair(cur *node, depth int) {
 		return
 	}
 	last := len(parts) - 1
-	if cur = s.walk(cur, parts[:last]); cur == nil {
+	if cur = s.walk(cur, parts[:last], true); cur == nil {
 		return
 	}
 	name := parts[last]
@@ -214,17 +214,21 @@ func (s *scanner) again(old *node, name part, text string) {
 	s.pos, s.fault = name.at, wrong("%s", text)
 }
 
-// walk goes down from n along parts and makes the tables that are missing.
-func (s *scanner) walk(n *node, parts []part) *node {
+// walk goes down from n along parts and makes the tables that are missing. What is
+// inline or, for a dotted key, has a header is closed: the library is lax there.
+func (s *scanner) walk(n *node, parts []part, dotted bool) *node {
 	for _, p := range parts {
 		next := n.kid(p.key)
 		switch {
 		case next == nil:
-			next = n.add(&node{key: p.key, at: p.at, value: p.at, shape: table})
-		case next.shape == tables:
+			next = n.add(&node{key: p.key, at: p.at, value: p.at, shape: table, dotted: dotted})
+		case next.shape == tables && !dotted:
 			next = next.kids[len(next.kids)-1]
 		case next.shape != table:
 			s.again(next, p, "is not a table")
+			return nil
+		case next.raw != "" || next.defined && dotted:
+			s.again(next, p, "is a table that has ended")
 			return nil
 		}
 		n = next

@@ -188,14 +188,6 @@ func (n *node) fill(data any) bool {
 		}
 		return true
 	case array:
-		// The library turns an array of nothing but inline tables into maps.
-		if maps, ok := data.([]map[string]any); ok {
-			list := make([]any, len(maps))
-			for i := range maps {
-				list[i] = maps[i]
-			}
-			data = list
-		}
 		list, ok := data.([]any)
 		if !ok || len(list) != len(n.kids) {
 			return false
