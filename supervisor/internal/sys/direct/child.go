@@ -1,0 +1,221 @@
+//go:build amd64 || arm64
+
+package direct
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// What follows runs in the child: in our memory, while our threads go on, but
+// unknown to Go's runtime. So it makes raw system calls and nothing else. It must
+// not allocate, grow its stack (nosplit), store a pointer (the write barrier of a
+// garbage collection under way is the runtime's), take an address of a variable of
+// its own, or be watched (norace). It writes to nothing but the Plan.
+
+// child prepares this process as trampoline.run does, in the same order, and
+// becomes the program.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+//go:nocheckptr
+func child(p *Plan) {
+	pid, _, _ := syscall.RawSyscall(unix.SYS_GETPID, 0, 0, 0)
+	p.report.pid = int32(pid)
+	for i := range p.pidAt {
+		decimal(p.pidAt[i], uint64(pid))
+	}
+	p.report.step = stepPlace
+	identify(p, pid)
+	if _, _, err := syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0); err != 0 {
+		die(p, err)
+	}
+	place(p)
+	p.report.step = stepClose
+	// Closed now, and not on exec: while we hang on a dead mount we are to keep
+	// nobody's sockets and pipes open.
+	if _, _, err := syscall.RawSyscall(unix.SYS_CLOSE_RANGE, uintptr(len(p.fds)), uintptr(^uint32(0)), 0); err != 0 {
+		die(p, err)
+	}
+	if p.spec.Umask >= 0 {
+		syscall.RawSyscall(unix.SYS_UMASK, uintptr(p.spec.Umask), 0, 0)
+	}
+	become(p)
+	p.report.step = stepDirectory
+	if p.dir != nil {
+		if _, _, err := syscall.RawSyscall(unix.SYS_CHDIR, uintptr(unsafe.Pointer(p.dir)), 0, 0); err != 0 {
+			die(p, err)
+		}
+	}
+	if p.limit != nil { // not before the descriptors are in place: they may be above it
+		syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(p.limit)), 0, 0, 0)
+	}
+	defaultSignals()
+	p.report.step = stepExec
+	execute(p)
+}
+
+// identify writes down the inode number of our pidfd, if somebody asks.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func identify(p *Plan, pid uintptr) {
+	if len(p.idAt) == 0 {
+		return
+	}
+	fd, _, err := syscall.RawSyscall(unix.SYS_PIDFD_OPEN, pid, 0, 0)
+	if err != 0 {
+		die(p, err)
+	}
+	// At the far end of our stack, where the linker lets no function of ours come.
+	st := (*unix.Stat_t)(unsafe.Pointer(&p.stack))
+	if _, _, err := syscall.RawSyscall(unix.SYS_FSTAT, fd, uintptr(unsafe.Pointer(st)), 0); err != 0 {
+		die(p, err)
+	}
+	syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+	for i := range p.idAt {
+		decimal(p.idAt[i], st.Ino)
+	}
+}
+
+// place moves the files to 0, 1, 2, … Those in the way of others are moved out of
+// it first; the new numbers stay open on exec, dup3 having no memory.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func place(p *Plan) {
+	n := len(p.fds)
+	for i := range p.fds {
+		if fd := int(p.fds[i]); fd >= 0 && fd < n && fd != i {
+			up, _, err := syscall.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, uintptr(n))
+			if err != 0 {
+				die(p, err)
+			}
+			p.fds[i] = int32(up)
+		}
+	}
+	for i := range p.fds {
+		var err syscall.Errno
+		if fd := uintptr(p.fds[i]); int(fd) == i {
+			_, _, err = syscall.RawSyscall(unix.SYS_FCNTL, fd, unix.F_SETFD, 0)
+		} else {
+			_, _, err = syscall.RawSyscall(unix.SYS_DUP3, fd, uintptr(i), 0)
+		}
+		if err != 0 {
+			die(p, err)
+		}
+	}
+}
+
+// become changes groups, group and user, in the order in which each is still allowed.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func become(p *Plan) {
+	c := p.spec.Credential
+	if c == nil {
+		return
+	}
+	p.report.step = stepGroups
+	groups := uintptr(unsafe.Pointer(unsafe.SliceData(c.Groups)))
+	if _, _, err := syscall.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(c.Groups)), groups, 0); err != 0 && !p.sameGroups {
+		die(p, err)
+	}
+	p.report.step = stepGID
+	gid, uid := uintptr(c.GID), uintptr(c.UID)
+	if _, _, err := syscall.RawSyscall(unix.SYS_SETRESGID, gid, gid, gid); err != 0 {
+		die(p, err)
+	}
+	p.report.step = stepUID
+	if _, _, err := syscall.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid); err != 0 {
+		die(p, err)
+	}
+}
+
+// zeroes is a default action, and an empty set, of signals.
+var zeroes [64]byte
+
+// defaultSignals resets handlers, which must be gone before the mask is, and what
+// was ignored (nohup), which exec would keep.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func defaultSignals() {
+	for sig := uintptr(1); sig <= 8*sigSetSize; sig++ {
+		// SIGKILL and SIGSTOP cannot be set and need not be.
+		syscall.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&zeroes)), 0, sigSetSize, 0, 0)
+	}
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&zeroes)), 0, sigSetSize, 0, 0)
+}
+
+// execute becomes the program by the rules of execvp(3), as trampoline.execute has them.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func execute(p *Plan) {
+	none := syscall.ENOENT
+	argv, env := uintptr(unsafe.Pointer(&p.argv[0])), uintptr(unsafe.Pointer(&p.env[0]))
+	for i := range p.programs {
+		p.report.at = int32(i)
+		file := uintptr(unsafe.Pointer(p.programs[i]))
+		_, _, err := syscall.RawSyscall(unix.SYS_EXECVE, file, argv, env)
+		if err == syscall.ENOENT && exists(file) {
+			p.report.there = true
+			die(p, err)
+		}
+		switch {
+		case !p.lookup:
+			die(p, err)
+		case err == syscall.EACCES:
+			none = err // but a later directory may have one we can run
+		case err != syscall.ENOENT && err != syscall.ENOTDIR && err != syscall.ENODEV && err != syscall.ESTALE && err != syscall.ETIMEDOUT:
+			die(p, err)
+		}
+	}
+	p.report.at = int32(len(p.programs))
+	die(p, none)
+}
+
+//go:nosplit
+//go:norace
+func exists(file uintptr) bool {
+	const here = ^uintptr(99) // AT_FDCWD, -100
+	_, _, err := syscall.RawSyscall(unix.SYS_FACCESSAT, here, file, unix.F_OK)
+	return err == 0
+}
+
+// die says what failed and ends the child. It does not return.
+//
+//go:nosplit
+//go:norace
+func die(p *Plan, err syscall.Errno) {
+	p.report.errno = uint32(err)
+	for {
+		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 127, 0, 0)
+	}
+}
+
+// decimal writes n and a NUL byte to at.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func decimal(at *byte, n uint64) {
+	size := 1
+	for rest := n; rest >= 10; rest /= 10 {
+		size++
+	}
+	*(*byte)(unsafe.Add(unsafe.Pointer(at), size)) = 0
+	for i := size - 1; i >= 0; i-- {
+		*(*byte)(unsafe.Add(unsafe.Pointer(at), i)) = byte('0' + n%10)
+		n /= 10
+	}
+}

@@ -1,0 +1,25 @@
+package direct_test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+)
+
+// roleEnv names the role a re-executed test binary plays instead of testing.
+const roleEnv = "SOCKD_TEST_ROLE"
+
+// roles is filled by init functions of test files. A role returns its exit code.
+var roles = map[string]func() int{}
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(roleEnv); name != "" {
+		role, ok := roles[name]
+		if !ok {
+			fmt.Fprintf(os.Stderr, "no test role %q\n", name)
+			os.Exit(2)
+		}
+		os.Exit(role())
+	}
+	os.Exit(m.Run())
+}

@@ -1,0 +1,271 @@
+// Package direct starts a program without the trampoline: a child that shares our
+// memory, as with vfork(2), prepares itself by raw system calls and becomes the
+// program. It knows its own pid before that, and so LISTEN_PID is right.
+//
+// It does only what a [trampoline.Job] asks for, in the same order and with the
+// same failures; one contract test holds the two ways together. It never waits
+// for a child that has started and never reaps one.
+//
+// The one thing to know: Start blocks its thread until the child has come to exec
+// or has died, and an exec on a dead mount may take for ever. That stops nobody
+// else: no lock is held meanwhile, and the scheduler and the garbage collector
+// take the thread for one in a system call. But it costs a thread, so callers run
+// Start in a goroutine of its own and bound how many there are.
+package direct
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockd/sockd/supervisor/internal/sys/trampoline"
+)
+
+// A Failure is the step of preparation that failed; stages as in package sys.
+type Failure = trampoline.Failure
+
+// A Spec says what to start and with what.
+type Spec struct {
+	trampoline.Job
+
+	Files    []int    // become 0, 1, 2, … of the child; nothing else is handed down
+	Cgroup   int      // descriptor of the cgroup to be born in; -1: ours
+	PidfdEnv []string // variables set to the inode of the child's pidfd, as LISTEN_PIDFDID in sd_listen_fds(3); left out before Linux 6.9
+}
+
+var (
+	// ErrUnsupported: this architecture has no direct way.
+	ErrUnsupported = errors.New("direct: not for this architecture")
+
+	errNUL   = errors.New("direct: NUL byte in a string")
+	errEmpty = errors.New("direct: no program")
+	errUsed  = errors.New("direct: a plan is good for one start")
+)
+
+// digits is room for the largest 64-bit number in decimal and a NUL byte.
+const digits = 21
+
+// A Plan is a Spec in the form the child needs. Everything is in place before the
+// child begins, for it can allocate nothing. A Plan lives on the heap, where
+// nothing moves, and is good for one Start.
+type Plan struct {
+	spec *Spec
+	used atomic.Bool
+
+	// The child reads these. Strings end with a NUL byte, lists with nil.
+	argv, env  []*byte
+	programs   []*byte // what to exec, tried in this order
+	lookup     bool    // the programs come from PATH
+	dir        *byte   // nil: as the parent
+	fds        []int32 // Spec.Files; written to as well
+	pidAt      []*byte // where the child's pid goes
+	idAt       []*byte // where the inode of its pidfd goes
+	sameGroups bool    // the groups asked for are those we have
+	limit      *limit  // of descriptors, from before Go raised it; nil: leave it
+
+	report report
+
+	call  call
+	stack [4096]byte // the child's own; the linker allows its functions 800 bytes
+}
+
+// A report is what the child says of itself, in memory that we share. A variable
+// of the parent's function would not do: it may live in a register.
+type report struct {
+	pid   int32 // the first thing it writes
+	pidfd int32 // written by the kernel before the child runs
+	step  step
+	errno uint32
+	at    int32 // index of the program tried; len(programs): none was left
+	there bool  // ENOENT, but the file is there
+}
+
+// A step is how far the child has come.
+type step uint32
+
+const (
+	stepNone step = iota // killed before its first instruction
+	stepPlace
+	stepClose
+	stepGroups
+	stepGID
+	stepUID
+	stepDirectory
+	stepExec
+)
+
+// Prepare makes a Plan. The error is a string with a NUL byte or no program.
+func Prepare(s *Spec) (*Plan, error) {
+	if len(s.Argv) == 0 || s.Argv[0] == "" {
+		return nil, errEmpty
+	}
+	p := &Plan{spec: s, report: report{pidfd: -1}}
+	env, path := s.environment()
+	b := newBlock(s, env, path)
+	p.argv = b.list(s.Argv)
+	p.env = b.list(env)
+	at := len(env)
+	for _, name := range s.PidEnv {
+		p.env[at], p.pidAt = b.variable(name, p.pidAt)
+		at++
+	}
+	if pidfs() {
+		for _, name := range s.PidfdEnv {
+			p.env[at], p.idAt = b.variable(name, p.idAt)
+			at++
+		}
+	}
+	p.env = p.env[:at+1] // nil in the end
+	p.programs, p.lookup = b.programs(s.Argv[0], path)
+	if s.Dir != "" {
+		p.dir = b.add(s.Dir)
+	}
+	if b.bad {
+		return nil, errNUL
+	}
+	p.fds = make([]int32, len(s.Files))
+	for i, fd := range s.Files {
+		p.fds[i] = int32(fd)
+	}
+	if c := s.Credential; c != nil {
+		p.sameGroups = haveGroups(c.Groups)
+	}
+	p.limit = limitToRestore()
+	return p, nil
+}
+
+// environment is Env without what the child sets itself, and the PATH in it.
+func (s *Spec) environment() (env []string, path string) {
+	env = make([]string, 0, len(s.Env))
+	path = "/bin:/usr/bin" // as execvp(3) has it
+	for _, kv := range s.Env {
+		name, value, ok := strings.Cut(kv, "=")
+		if ok && (slices.Contains(s.PidEnv, name) || slices.Contains(s.PidfdEnv, name)) {
+			continue
+		}
+		env = append(env, kv)
+		if ok && name == "PATH" {
+			path = value // later ones win
+		}
+	}
+	return env, path
+}
+
+// A block is one piece of memory for all strings of a plan.
+type block struct {
+	free []byte
+	spec *Spec
+	bad  bool // a string had a NUL byte
+}
+
+func newBlock(s *Spec, env []string, path string) *block {
+	size := len(s.Dir) + 1
+	for _, v := range s.Argv {
+		size += len(v) + 1
+	}
+	for _, v := range env {
+		size += len(v) + 1
+	}
+	for _, list := range [][]string{s.PidEnv, s.PidfdEnv} {
+		for _, v := range list {
+			size += len(v) + 1 + digits
+		}
+	}
+	elements := strings.Count(path, ":") + 1
+	size += len(path) + elements*(len(s.Argv[0])+2)
+	return &block{free: make([]byte, size), spec: s}
+}
+
+// take cuts n bytes off the block.
+func (b *block) take(n int) []byte {
+	mine := b.free[:n:n]
+	b.free = b.free[n:]
+	return mine
+}
+
+// add puts the parts and a NUL byte into the block.
+func (b *block) add(parts ...string) *byte {
+	n := 1
+	for _, s := range parts {
+		n += len(s)
+		b.bad = b.bad || strings.IndexByte(s, 0) >= 0
+	}
+	mine := b.take(n)
+	at := 0
+	for _, s := range parts {
+		at += copy(mine[at:], s)
+	}
+	return unsafe.SliceData(mine)
+}
+
+// list leaves room for the variables that are the child's to set.
+func (b *block) list(strs []string) []*byte {
+	list := make([]*byte, len(strs)+len(b.spec.PidEnv)+len(b.spec.PidfdEnv)+1)
+	for i, s := range strs {
+		list[i] = b.add(s)
+	}
+	return list
+}
+
+// variable puts "name=" and room for a number into the block, and the place of
+// the number on the list.
+func (b *block) variable(name string, places []*byte) (*byte, []*byte) {
+	b.bad = b.bad || strings.IndexByte(name, 0) >= 0
+	mine := b.take(len(name) + 1 + digits)
+	copy(mine, name)
+	mine[len(name)] = '='
+	return unsafe.SliceData(mine), append(places, &mine[len(name)+1])
+}
+
+// programs lists the files that may be meant by name, in the order of execvp(3).
+func (b *block) programs(name, path string) (files []*byte, lookup bool) {
+	if strings.Contains(name, "/") {
+		return []*byte{b.add(name)}, false
+	}
+	for dir := range strings.SplitSeq(path, ":") {
+		if dir == "" { // the current directory, which is the service's by then
+			files = append(files, b.add(name))
+		} else {
+			files = append(files, b.add(dir, "/", name))
+		}
+	}
+	return files, true
+}
+
+// haveGroups tells whether the wanted supplementary groups are those we have: who
+// may not set groups may still run programs as himself.
+func haveGroups(want []uint32) bool {
+	have, err := unix.Getgroups()
+	if err != nil {
+		return false
+	}
+	for _, g := range want {
+		if !slices.Contains(have, int(g)) {
+			return false
+		}
+	}
+	for _, g := range have {
+		if !slices.Contains(want, uint32(g)) {
+			return false
+		}
+	}
+	return true
+}
+
+// pidfs tells whether a pidfd's inode number means one process for the whole
+// boot: from Linux 6.9 on, where pidfds are files of a file system of their own.
+var pidfs = sync.OnceValue(func() bool {
+	const magic = 0x50494446 // PID_FS_MAGIC; linux/magic.h
+	fd, err := unix.PidfdOpen(unix.Getpid(), 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var st unix.Statfs_t
+	return unix.Fstatfs(fd, &st) == nil && st.Type == magic
+})
