@@ -22,6 +22,7 @@ func TestEnumeration(t *testing.T) {
 		"on demand once": "shared restart=no reset=0s",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			depth := 6
 			if testing.Short() {
 				depth = 4

@@ -165,6 +165,7 @@ func TestDelay(t *testing.T) {
 		{"none", Spec{}, 1, 0.5, 10 * time.Millisecond},
 		{"none, often", Spec{}, 9, 0.5, 10 * time.Millisecond},
 		{"a limit below the delay", Spec{Delay: time.Second, DelayMax: time.Millisecond}, 3, 0.5, time.Second},
+		{"longer than can be", Spec{Delay: 1 << 62, DelayMax: 1 << 62}, 90, 0.5, 1 << 62},
 		{"as long as can be", Spec{Delay: 1 << 61, DelayMax: 1 << 62}, 90, 0.5, 1 << 62},
 	} {
 		if got := row.spec.delay(row.fails, row.jitter); got.Round(time.Microsecond) != row.want.Round(time.Microsecond) {

@@ -33,6 +33,7 @@ var faults = []mutant{
 	{"a caller who was answered calls for ever", "settle.go", "!s.Spec.OnDemand || in.attended()", "!s.Spec.OnDemand"},
 	{"nobody watches for one of many", "settle.go", "somewhere = somewhere || waits", "somewhere = waits"},
 	{"who vanishes leaves a watch behind", "settle.go", "s.out = append(s.out, Unwatch{Instance: n})", "_ = n"},
+	{"time runs over", "unit.go", "d < 0 || sum >= t", "true"},
 	// Runs.
 	{"a late READY=1 revives", "step.go", "if run.State == Starting {", "if run.State != Ready {"},
 	{"relieved too early", "settle.go", "in.Runs[:newest]", "in.Runs[:max(len(in.Runs)-1, 0)]"},

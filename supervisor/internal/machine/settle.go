@@ -137,7 +137,7 @@ func (s *step) arm(watched *bool, want bool, n int) {
 
 // after is the deadline d from now; 0 is never.
 func (s *step) after(d time.Duration) Instant {
-	if d == 0 {
+	if d <= 0 {
 		return 0
 	}
 	return s.now.Add(d)

@@ -162,6 +162,18 @@ func (s *step) gone(n int, gen uint64, st Status, because string, jitter float64
 	if run.Asked || !s.wished(n) {
 		return
 	}
+	s.count(in, run, how, jitter)
+	unrelieved := len(in.Runs) > 0 && in.Runs[0].Gen < gen && in.Runs[0].live()
+	if gen > s.Upto && (how != clean || unrelieved) {
+		s.giveUp(n, gen, because)
+	}
+	if !in.attended() {
+		s.follow(in, how)
+	}
+}
+
+// count counts failures in a row, and says how long they make it wait.
+func (s *step) count(in *Instance, run Run, how ending, jitter float64) {
 	healthy := run.ReadyAt != 0 && s.now >= run.ReadyAt.Add(s.Spec.Reset)
 	if how == clean || healthy {
 		in.Fails = 0
@@ -172,13 +184,10 @@ func (s *step) gone(n int, gen uint64, st Status, because string, jitter float64
 	} else if !healthy { // once, so that one which leaves without accepting cannot spin
 		in.Until = s.now.Add(s.Spec.delay(1, jitter))
 	}
-	unrelieved := len(in.Runs) > 0 && in.Runs[0].Stale
-	if gen > s.Upto && (how != clean || unrelieved) {
-		s.giveUp(n, because)
-	}
-	if in.attended() {
-		return
-	}
+}
+
+// follow says what policy wants after the last run has ended by itself.
+func (s *step) follow(in *Instance, how ending) {
 	again := s.Spec.Restart.follows(how)
 	if s.Spec.OnDemand {
 		in.Called = in.Called || again // the demand stands
@@ -190,19 +199,22 @@ func (s *step) gone(n int, gen uint64, st Status, because string, jitter float64
 	}
 }
 
-// giveUp ends replacing: the new version has failed in instance n, so that what is
-// left of the old one stays, there and everywhere.
-func (s *step) giveUp(n int, because string) {
+// giveUp ends replacing: the new version, generation gen of instance n, has failed, so
+// that what is left of the old one stays, there and everywhere. A successor that is
+// already on the way elsewhere may still succeed.
+func (s *step) giveUp(n int, gen uint64, because string) {
 	for i := range s.Instances {
 		text := "replacement failed: " + because
 		if i+1 != n {
 			text = "replacement cancelled: instance " + strconv.Itoa(n) + ": " + because
 		}
-		for j := range s.Instances[i].Runs {
-			if run := &s.Instances[i].Runs[j]; run.Stale {
-				run.Stale = false
-				s.note(i+1, run.Gen, text)
+		runs := s.Instances[i].Runs
+		for j := range runs {
+			stays := i+1 == n && runs[j].live() && runs[j].Gen < gen
+			if j == len(runs)-1 && (runs[j].Stale || stays) {
+				s.note(i+1, runs[j].Gen, text)
 			}
+			runs[j].Stale = false
 		}
 	}
 }

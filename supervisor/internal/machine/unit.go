@@ -1,13 +1,22 @@
 package machine
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // An Instant is nanoseconds on CLOCK_BOOTTIME: a saved deadline means the same
 // moment to the next supervisor. Zero is "never" or "not yet".
 type Instant int64
 
-// Add returns the instant d later.
-func (t Instant) Add(d time.Duration) Instant { return t + Instant(d) }
+// Add returns the instant d later, and the last one there is if that is later still:
+// a service may ask for any time it likes.
+func (t Instant) Add(d time.Duration) Instant {
+	if sum := t + Instant(d); d < 0 || sum >= t {
+		return sum
+	}
+	return math.MaxInt64
+}
 
 // A Spec is what the unit file says, as far as decisions depend on it.
 type Spec struct {
