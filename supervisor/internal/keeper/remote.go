@@ -13,6 +13,7 @@ type Remote struct {
 	mu     sync.Mutex // of writing, and of names
 	wire   *wire
 	names  map[string]int // what is held, and our own descriptor of it
+	listed map[ID]bool    // runs
 	events chan Event
 	orders chan unix.Signal
 	answer chan error     // of main
@@ -30,7 +31,7 @@ func Dial(fd int) (*Remote, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Remote{wire: w, names: map[string]int{}, events: make(chan Event), orders: make(chan unix.Signal, 16),
+	r := &Remote{wire: w, names: map[string]int{}, listed: map[ID]bool{}, events: make(chan Event), orders: make(chan unix.Signal, 16),
 		answer: make(chan error, 1), pieces: make(chan Inventory, 1), gone: make(chan struct{})}
 	r.queue.init()
 	if err := r.tell(opHello, nil, nil); err != nil {
@@ -61,6 +62,9 @@ func (r *Remote) tell(o op, fds []int, pack func(*packer)) error {
 }
 
 func (r *Remote) tellLocked(o op, fds []int, pack func(*packer)) error {
+	if r.names == nil {
+		return ErrClosed
+	}
 	var p packer
 	if pack != nil {
 		pack(&p)
@@ -99,7 +103,24 @@ func (r *Remote) Spawn(id ID, pr Process) error {
 	if pr.Output >= 0 {
 		fds = []int{pr.Output}
 	}
-	return r.tell(opSpawn, fds, func(p *packer) { p.id(id); p.process(pr) })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(pr.Argv) == 0 {
+		return fmt.Errorf("%s: no program", id)
+	}
+	if r.listed[id] {
+		return fmt.Errorf("%s: is listed already", id)
+	}
+	for _, name := range pr.Sockets {
+		if _, ok := r.names[name]; !ok {
+			return fmt.Errorf("%s: no descriptor is held as %s", id, name)
+		}
+	}
+	if err := r.tellLocked(opSpawn, fds, func(p *packer) { p.id(id); p.process(pr) }); err != nil {
+		return err
+	}
+	r.listed[id] = true
+	return nil
 }
 
 // Signal implements Keeper.
@@ -127,7 +148,12 @@ func (r *Remote) Save(unit string, state []byte) error {
 
 // Acknowledge implements Keeper.
 func (r *Remote) Acknowledge(ev Event) error {
-	return r.tell(opAcknowledge, nil, func(p *packer) { p.event(ev) })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ev.Kind != Execed {
+		delete(r.listed, ev.ID)
+	}
+	return r.tellLocked(opAcknowledge, nil, func(p *packer) { p.event(ev) })
 }
 
 // Bye tells the keeper to end too, with that exit code.
@@ -151,8 +177,19 @@ func (r *Remote) Inventory() (Inventory, error) {
 // Events implements Keeper.
 func (r *Remote) Events() <-chan Event { return r.events }
 
-// Close implements Keeper: it ends the talk. The keeper goes on.
-func (r *Remote) Close() error { return r.wire.close() }
+// Close ends the talk and closes our descriptors. The keeper goes on with its own.
+func (r *Remote) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.names == nil {
+		return nil
+	}
+	for _, fd := range r.names {
+		unix.Close(fd)
+	}
+	r.names = nil
+	return r.wire.close()
+}
 
 // read takes what the keeper says until it has gone.
 func (r *Remote) read() {
@@ -175,7 +212,11 @@ func (r *Remote) read() {
 			unit := u.text()
 			inv.States[unit] = u.bytes()
 		case opChild:
-			inv.Children = append(inv.Children, u.child())
+			c := u.child()
+			inv.Children = append(inv.Children, c)
+			r.mu.Lock()
+			r.listed[c.ID] = true
+			r.mu.Unlock()
 		case opComplete:
 			r.pieces <- inv
 			inv = newInventory()
@@ -206,6 +247,10 @@ func (r *Remote) take(inv *Inventory, names []string, fds []int) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.names == nil {
+		closeAll(fds)
+		return
+	}
 	for i, name := range names {
 		if have, ok := r.names[name]; ok { // asked twice: the one we use already stays
 			unix.Close(fds[i])

@@ -1,0 +1,62 @@
+package keeper
+
+import (
+	"log/slog"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Served is a Remote that speaks with l over a socketpair, as a supervisor does
+// with the keeper's process.
+func Served(t testing.TB, l *Local) *Remote {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := newWire(pair[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := talk(l, w, slog.New(slog.DiscardHandler))
+	go func() {
+		for {
+			select {
+			case ev := <-l.Events():
+				if s.news(ev) != nil {
+					return
+				}
+			case <-s.acked:
+			case <-s.ended:
+				w.close()
+				return
+			}
+		}
+	}()
+	r, err := Dial(pair[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); <-s.ended })
+	return r
+}
+
+// A FuzzSession takes what a supervisor may say, in one process.
+type FuzzSession struct{ s *session }
+
+// NewFuzzSession has greeted already; what it says goes nowhere.
+func NewFuzzSession(l *Local, fd int) (*FuzzSession, error) {
+	w, err := newWire(fd)
+	if err != nil {
+		return nil, err
+	}
+	f := &FuzzSession{&session{local: l, log: slog.New(slog.DiscardHandler), wire: w, acked: make(chan struct{}, 1), ended: make(chan struct{})}}
+	f.s.hello.Store(true)
+	return f, nil
+}
+
+// Handle is one message of the supervisor's.
+func (f *FuzzSession) Handle(o byte, body []byte, fds []int) error {
+	return f.s.handle(message{op: op(o), body: body, fds: fds})
+}

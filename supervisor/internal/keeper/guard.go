@@ -1,0 +1,308 @@
+package keeper
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockd/sockd/supervisor/internal/sys"
+)
+
+// Duty says how a keeper starts its supervisor and when it loses patience with it.
+type Duty struct {
+	Argv []string // of the supervisor, which is this very program in another role
+	Env  []string // complete; the guard adds FDVariable and, in need, SafeVariable
+	Log  *slog.Logger
+
+	// Watchdog is how long a supervisor may be stopped, or leave news without an
+	// acknowledgement, before it is killed. Default 10s.
+	Watchdog time.Duration
+	// Delay is the wait before a supervisor is started again that died within Steady
+	// of its start; it doubles up to DelayMax. Defaults 10ms, 10s and 10s.
+	Delay, DelayMax, Steady time.Duration
+	// SafeAfter is how many such deaths in a row it takes until the next one is
+	// started in safe mode. Default 8.
+	SafeAfter int
+	// Grace is how long processes have to leave when the keeper has to end them by
+	// itself. Default 10s.
+	Grace time.Duration
+}
+
+const (
+	// FDVariable names the descriptor on which a supervisor finds its keeper.
+	FDVariable = "SOCKD_KEEPER_FD"
+	// SafeVariable says why a supervisor is to do nothing but answer.
+	SafeVariable = "SOCKD_SAFE_MODE"
+	// keeperFD is that descriptor: the first after the standard ones.
+	keeperFD = 3
+)
+
+// own is the program that runs, also when its file has been replaced.
+const own = "/proc/self/exe"
+
+// A guard keeps a supervisor running. It decides nothing else.
+type guard struct {
+	Duty
+	local   *Local
+	signals chan os.Signal
+	program string // what to start: own, or the file of an upgrade
+	early   int    // deaths in a row soon after the start
+	reason  string // of the last death
+	waiting []unix.Signal
+	ending  bool
+}
+
+// Guard keeps a supervisor running over l until one says that all is done, and
+// returns the exit code it gave. Signals that are for sockd are passed on.
+func Guard(l *Local, d Duty) (code int, err error) {
+	g := &guard{Duty: d, local: l, signals: make(chan os.Signal, 16), program: own}
+	g.defaults()
+	signal.Notify(g.signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGCHLD, unix.SIGPIPE)
+	defer signal.Stop(g.signals)
+	for {
+		code, done, err := g.supervise()
+		if done {
+			g.endAll()
+			return code, nil
+		}
+		if err != nil {
+			g.Log.Error("supervisor not started", slog.Any("err", err))
+		}
+		if g.ending && g.early > 2 { // nobody is left to stop the services in good order
+			g.endAll()
+			return 1, err
+		}
+		g.wait()
+	}
+}
+
+func (g *guard) defaults() {
+	set := func(d *time.Duration, def time.Duration) {
+		if *d == 0 {
+			*d = def
+		}
+	}
+	set(&g.Watchdog, 10*time.Second)
+	set(&g.Delay, 10*time.Millisecond)
+	set(&g.DelayMax, 10*time.Second)
+	set(&g.Steady, 10*time.Second)
+	set(&g.Grace, 10*time.Second)
+	if g.SafeAfter == 0 {
+		g.SafeAfter = 8
+	}
+	if g.Log == nil {
+		g.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// supervise runs one supervisor from start to end. It is done when that has said
+// bye; else another one is needed.
+func (g *guard) supervise() (code int, done bool, err error) {
+	begun := time.Now()
+	defer func() {
+		if time.Since(begun) > g.Steady {
+			g.early = 0
+		}
+		g.early++
+	}()
+	p, w, err := g.start()
+	if err != nil {
+		g.reason = err.Error()
+		return 0, false, err
+	}
+	s := talk(g.local, w, g.Log)
+	exit := make(chan string, 1)
+	go func() {
+		st, _ := p.Wait()
+		g.local.orphans.Reap(p)
+		exit <- describe(st)
+	}()
+	g.attend(s, p, exit)
+	w.close()
+	<-s.ended
+	if bye := s.bye.Load(); bye != 0 {
+		return int(bye &^ saidBye), true, nil
+	}
+	g.Log.Warn("supervisor ended", slog.Int("pid", p.Pid), slog.String("because", g.reason), slog.Int("again", g.early+1))
+	return 0, false, nil
+}
+
+// start forks a supervisor with its end of the socketpair.
+func (g *guard) start() (*sys.Process, *wire, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	}
+	defer unix.Close(pair[1])
+	w, err := newWire(pair[0])
+	if err != nil {
+		unix.Close(pair[0])
+		return nil, nil, err
+	}
+	env := append(append([]string{}, g.Env...), fmt.Sprintf("%s=%d", FDVariable, keeperFD))
+	if g.early >= g.SafeAfter {
+		env = append(env, SafeVariable+"="+g.reason)
+	}
+	if g.early > 2 {
+		g.program = own // whatever an upgrade brought does not work; what runs here did
+	}
+	child, err := g.local.orphans.Fork(func() (*sys.Starting, error) {
+		return sys.StartSelf(g.program, g.Argv, env, []int{pair[1]})
+	})
+	if err != nil {
+		w.close()
+		return nil, nil, err
+	}
+	return child.Process, w, nil
+}
+
+// attend passes news and signals to a supervisor, and loses patience with one that
+// is stopped or hears nothing, until it has ended.
+func (g *guard) attend(s *session, p *sys.Process, exit <-chan string) {
+	patience := time.NewTimer(g.Watchdog)
+	patience.Stop()
+	unheard, stopped, killed := 0, false, ""
+	defer func() {
+		if killed != "" {
+			g.reason = killed
+		}
+	}()
+	events := g.local.Events()
+	for {
+		g.flush(s)
+		select {
+		case ev := <-events:
+			if s.news(ev) == nil {
+				if unheard++; unheard == 1 && !stopped {
+					patience.Reset(g.Watchdog)
+				}
+			}
+		case <-s.acked:
+			unheard = 0
+			if !stopped {
+				patience.Stop()
+			}
+		case sig := <-g.signals:
+			if sig == unix.SIGCHLD {
+				if now := p.Stopped(); now != stopped {
+					if stopped = now; stopped {
+						patience.Reset(g.Watchdog)
+					} else if unheard == 0 {
+						patience.Stop()
+					}
+				}
+				continue
+			}
+			g.take(sig)
+		case <-patience.C:
+			if killed = "it took no notice of news for " + g.Watchdog.String(); stopped {
+				killed = "it was stopped for " + g.Watchdog.String()
+			}
+			g.Log.Error("supervisor killed", slog.Int("pid", p.Pid), slog.String("because", killed))
+			p.Signal(unix.SIGKILL)
+		case <-s.ended:
+			if s.bye.Load() == 0 {
+				p.Signal(unix.SIGKILL) // it has closed its end, or makes no sense
+			}
+			g.reason = <-exit
+			return
+		case g.reason = <-exit:
+			return
+		}
+	}
+}
+
+// take notes a signal that is for sockd. Two are enough to wait for a supervisor.
+func (g *guard) take(sig os.Signal) {
+	n, ok := sig.(unix.Signal)
+	if !ok || n == unix.SIGPIPE {
+		return
+	}
+	if n != unix.SIGHUP {
+		g.ending = true
+	}
+	if len(g.waiting) < 16 {
+		g.waiting = append(g.waiting, n)
+	}
+}
+
+// flush passes on the signals that wait, once the supervisor has said hello.
+func (g *guard) flush(s *session) {
+	for len(g.waiting) > 0 && s.hello.Load() {
+		if s.order(g.waiting[0]) != nil {
+			return
+		}
+		g.waiting = g.waiting[1:]
+	}
+}
+
+// wait lets the delay pass before the next supervisor is started.
+func (g *guard) wait() {
+	delay := g.Delay << min(max(g.early-1, 0), 20)
+	if g.early <= 1 {
+		return
+	}
+	timer := time.NewTimer(min(delay, g.DelayMax))
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return
+		case sig := <-g.signals:
+			if sig != unix.SIGCHLD {
+				g.take(sig)
+			}
+		}
+	}
+}
+
+// endAll ends every process that is still listed: SIGTERM, the grace, SIGKILL. One
+// that the kernel holds is waited for a second more.
+func (g *guard) endAll() {
+	inv, err := g.local.Inventory()
+	if err != nil {
+		return
+	}
+	alive := map[ID]bool{}
+	for _, c := range inv.Children {
+		if !c.ended() {
+			alive[c.ID] = true
+		}
+	}
+	for _, step := range []struct {
+		sig  unix.Signal
+		wait time.Duration
+	}{{unix.SIGTERM, g.Grace}, {unix.SIGKILL, time.Second}} {
+		for id := range alive {
+			g.local.Signal(id, step.sig)
+		}
+		g.awaitExits(alive, step.wait)
+	}
+}
+
+func (g *guard) awaitExits(alive map[ID]bool, patience time.Duration) {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for len(alive) > 0 {
+		select {
+		case ev := <-g.local.Events():
+			if ev.Kind != Execed {
+				delete(alive, ev.ID)
+			}
+			g.local.Acknowledge(ev)
+		case <-late.C:
+			return
+		}
+	}
+}
+
+func describe(st sys.Status) string {
+	if st.Signal != 0 {
+		return "killed by " + unix.SignalName(unix.Signal(st.Signal))
+	}
+	return fmt.Sprintf("exit status %d", st.Code)
+}

@@ -1,0 +1,245 @@
+package keeper
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// A session is the keeper's side of the talk with one supervisor. It takes every
+// request there is, and survives whatever else it is told.
+type session struct {
+	local *Local
+	log   *slog.Logger
+	wire  *wire
+
+	writing sync.Mutex
+	hello   atomic.Bool
+	bye     atomic.Int64  // exit code and 1<<32 once said
+	acked   chan struct{} // it said hello, or acknowledged something
+	ended   chan struct{} // closed when the talk is over
+}
+
+const saidBye = 1 << 32
+
+// talk serves the supervisor at the other end of w until it goes.
+func talk(l *Local, w *wire, log *slog.Logger) *session {
+	s := &session{local: l, log: log, wire: w, acked: make(chan struct{}, 1), ended: make(chan struct{})}
+	go s.serve()
+	return s
+}
+
+func (s *session) serve() {
+	defer close(s.ended)
+	for {
+		m, err := s.wire.read()
+		if err != nil {
+			if err != net.ErrClosed {
+				s.log.Error("supervisor not understood", slog.Any("err", err))
+			}
+			return
+		}
+		if err := s.handle(m); err != nil {
+			s.log.Error("supervisor not understood", slog.Any("err", err))
+			return
+		}
+	}
+}
+
+// handle does one request. The message's descriptors are closed unless held. An
+// error means that the supervisor does not make sense.
+func (s *session) handle(m message) error {
+	u := unpacker{b: m.body}
+	want := 0
+	if m.op == opHold {
+		want = 1
+	}
+	if m.op == opSpawn && len(m.fds) == 1 {
+		want = 1
+	}
+	if len(m.fds) != want {
+		closeAll(m.fds)
+		return errWire
+	}
+	if !s.hello.Load() && m.op != opHello {
+		closeAll(m.fds)
+		return errWire
+	}
+	switch m.op {
+	case opHello:
+		s.hello.Store(true)
+		s.heard()
+		return s.say(opWelcome, nil, nil)
+	case opInventory:
+		return s.inventory()
+	case opHold:
+		return s.hold(&u, m.fds[0])
+	case opRelease:
+		name := u.text()
+		if err := u.end(); err != nil {
+			return err
+		}
+		return s.local.Release(name)
+	case opSpawn:
+		return s.spawn(&u, m.fds)
+	case opSignal:
+		id, sig := u.id(), unix.Signal(u.number())
+		if err := u.end(); err != nil {
+			return err
+		}
+		s.note("signal", id, s.local.Signal(id, sig))
+	case opMain:
+		id, pid := u.id(), u.number()
+		if err := u.end(); err != nil {
+			return err
+		}
+		text := ""
+		if err := s.local.SetMain(id, pid); err != nil {
+			text = err.Error()
+		}
+		return s.say(opAnswer, nil, func(p *packer) { p.text(text) })
+	case opSave:
+		unit, set, state := u.text(), u.flag(), u.bytes()
+		if err := u.end(); err != nil {
+			return err
+		}
+		if !set {
+			state = nil
+		} else if state == nil {
+			state = []byte{}
+		}
+		return s.local.Save(unit, state)
+	case opAcknowledge:
+		ev := u.event()
+		if err := u.end(); err != nil {
+			return err
+		}
+		s.heard()
+		return s.local.Acknowledge(ev)
+	case opBye:
+		code := u.number()
+		if err := u.end(); err != nil {
+			return err
+		}
+		s.bye.Store(saidBye | int64(code&0xff))
+	default:
+		return errWire
+	}
+	return nil
+}
+
+// heard tells the guard that the supervisor takes notice.
+func (s *session) heard() {
+	select {
+	case s.acked <- struct{}{}:
+	default:
+	}
+}
+
+func (s *session) note(what string, id ID, err error) {
+	if err != nil {
+		s.log.Warn("not done: "+what, slog.String("run", id.String()), slog.Any("err", err))
+	}
+}
+
+// reserve is how many descriptors must stay free after a new one is held: those of
+// the runs that are under way, and of the next supervisor.
+const reserve = 64
+
+func (s *session) hold(u *unpacker, fd int) error {
+	name := u.text()
+	if err := u.end(); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && uint64(fd)+reserve > limit.Cur {
+		unix.Close(fd)
+		s.log.Error("not held: too many descriptors", slog.String("name", name), slog.Uint64("limit", limit.Cur))
+		return nil // whoever is to be given it will say that it is not held
+	}
+	if err := s.local.Hold(name, fd); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	return nil
+}
+
+// spawn starts a run. One that cannot be started at all is news too: the
+// supervisor does not wait for an answer.
+func (s *session) spawn(u *unpacker, fds []int) error {
+	defer closeAll(fds) // the run has a duplicate
+	id, p := u.id(), u.process()
+	if err := u.end(); err != nil {
+		return err
+	}
+	if len(fds) == 1 {
+		p.Output = fds[0]
+	}
+	if err := s.local.Spawn(id, p); err != nil {
+		s.local.refuse(id, err)
+	}
+	return nil
+}
+
+// refuse makes news of a spawn that did not begin. A run that is listed already
+// goes on.
+func (l *Local) refuse(id ID, err error) {
+	if _, giveBack, listed := l.List(id, nil); listed == nil {
+		giveBack()
+		l.Post(Event{ID: id, Kind: SpawnFailed, Stage: "fork", Err: err.Error()})
+	}
+}
+
+// say sends a message. Two goroutines do: the one that answers and the one with news.
+func (s *session) say(o op, fds []int, pack func(*packer)) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	var p packer
+	if pack != nil {
+		pack(&p)
+	}
+	return s.wire.write(message{op: o, body: p.b, fds: fds})
+}
+
+func (s *session) news(ev Event) error {
+	return s.say(opNews, nil, func(p *packer) { p.event(ev) })
+}
+
+func (s *session) order(sig unix.Signal) error {
+	return s.say(opOrder, nil, func(p *packer) { p.number(int(sig)) })
+}
+
+// inventory sends all that is held, in pieces.
+func (s *session) inventory() error {
+	inv, err := s.local.Inventory()
+	if err != nil {
+		return err
+	}
+	for names := sortedNames(inv.Descriptors); len(names) > 0; {
+		some := names[:min(len(names), maxDescriptors)]
+		names = names[len(some):]
+		fds := make([]int, len(some))
+		for i, name := range some {
+			fds[i] = inv.Descriptors[name]
+		}
+		if err := s.say(opHeld, fds, func(p *packer) { p.list(some) }); err != nil {
+			return fmt.Errorf("inventory: %w", err)
+		}
+	}
+	for unit, state := range inv.States {
+		if err := s.say(opState, nil, func(p *packer) { p.text(unit); p.bytes(state) }); err != nil {
+			return fmt.Errorf("inventory: %w", err)
+		}
+	}
+	for _, c := range inv.Children {
+		if err := s.say(opChild, nil, func(p *packer) { p.child(c) }); err != nil {
+			return fmt.Errorf("inventory: %w", err)
+		}
+	}
+	return s.say(opComplete, nil, nil)
+}
