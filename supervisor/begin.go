@@ -187,6 +187,7 @@ func (s *Supervisor) adopt(u *unit, c keeper.Child, inv keeper.Inventory) error 
 	r := &run{id: c.ID, unit: u, pid: c.Pid, asked: time.Now(), notify: -1, log: -1, logDone: true}
 	u.runs[c.ID.Gen] = r
 	s.live++
+	s.processes++
 	if fd, ok := inv.Descriptors[r.held("notify")]; ok {
 		r.notify = fd
 		if err := s.watchNotify(r); err != nil {

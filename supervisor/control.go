@@ -234,7 +234,7 @@ func (s *Supervisor) getReady(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusServiceUnavailable, &APIError{Text: "starting"})
 		return
 	}
-	for _, u := range s.Units() {
+	for _, u := range s.published() {
 		for _, in := range u.Instances {
 			if u.Up && in.State != "ready" && in.State != "idle" && in.State != "ended" {
 				reply(w, http.StatusServiceUnavailable, &APIError{Text: fmt.Sprintf("%s@%d is %s", u.Name, in.Instance, in.State)})

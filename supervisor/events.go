@@ -57,9 +57,21 @@ func (s *Supervisor) report(u *unit, a machine.Report) {
 	s.tell(e)
 }
 
-// tell writes an event to the log and to those who follow the events.
+// tell notes an event, to be told when the status shows what it brings about.
 func (s *Supervisor) tell(e Event) {
 	e.Time = time.Now()
+	s.untold = append(s.untold, e)
+}
+
+func (s *Supervisor) tellAll() {
+	for _, e := range s.untold {
+		s.tellNow(e)
+	}
+	s.untold = s.untold[:0]
+}
+
+// tellNow writes an event to the log and to those who follow the events.
+func (s *Supervisor) tellNow(e Event) {
 	s.events.add(e)
 	level := slog.LevelInfo
 	switch e.What {

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/sys"
 	"golang.org/x/sys/unix"
@@ -72,16 +73,23 @@ func (l *logs) finish(key uint64) {
 	}
 }
 
-// close ends the goroutine; pipes not yet at their end stay unread.
+// close ends the goroutine; pipes not yet at their end stay unread. One that is
+// stuck in a write ends when somebody takes what it writes.
 func (l *logs) close() {
 	close(l.quit)
 	l.watch.Close()
-	<-l.ended
-	unix.Close(l.wake)
+	select {
+	case <-l.ended:
+	case <-time.After(closeGrace):
+	}
 }
+
+// closeGrace is how long close waits for a write that is under way.
+const closeGrace = 100 * time.Millisecond
 
 func (l *logs) read() {
 	defer close(l.ended)
+	defer unix.Close(l.wake)
 	keys := make([]uint64, 256)
 	buf := make([]byte, 64<<10)
 	for {
@@ -117,9 +125,17 @@ func (l *logs) readKey(key uint64, buf []byte) {
 }
 
 // readOnce takes what is there, up to one buffer, so that a talkative run does not
-// keep others waiting, and says whether the pipe is at its end.
+// keep others waiting, and says whether the pipe is at its end. Of a run that has
+// ended it takes all, but no more than a pipe can hold: whoever still writes then is
+// not of the run.
 func (l *logs) readOnce(p *pipe, key uint64, buf []byte) bool {
+	left := 0
 	for {
+		select {
+		case <-l.quit: // the descriptor may be another's by now
+			return true
+		default:
+		}
 		l.mu.Lock()
 		finishing := p.finishing // before reading: what came earlier is then in the pipe
 		l.mu.Unlock()
@@ -128,7 +144,13 @@ func (l *logs) readOnce(p *pipe, key uint64, buf []byte) bool {
 		case n > 0:
 			p.feed(l.lines, buf[:n])
 			if finishing {
-				continue
+				if left == 0 {
+					left, _ = unix.FcntlInt(uintptr(p.fd), unix.F_GETPIPE_SZ, 0)
+				}
+				if left -= n; left > 0 {
+					continue
+				}
+				return true
 			}
 			return l.watch.Arm(p.fd, key) != nil
 		case errors.Is(err, unix.EINTR):

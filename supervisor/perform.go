@@ -80,6 +80,7 @@ func (s *Supervisor) spawn(u *unit, instance int, gen uint64) {
 	r := &run{id: id, unit: u, asked: time.Now(), notify: -1, log: -1}
 	u.runs[gen] = r
 	s.live++
+	s.processes++
 	u.starts[instance-1]++
 	if stage, err := s.launch(u, r); err != nil {
 		s.follow = append(s.follow, news{u, s.spawnFailed(r, stage, err.Error())})
@@ -180,6 +181,7 @@ func (s *Supervisor) letGo(r *run) {
 		return
 	}
 	r.exited = true
+	s.processes--
 	if r.notify >= 0 {
 		s.watch.Remove(r.notify)
 		delete(s.targets, r.notified)

@@ -170,7 +170,7 @@ func (s *Supervisor) forget(u *unit) {
 	s.agenda.set(u, 0, false)
 	s.keeper.Save(u.conf.Name, nil)
 	delete(s.units, u.conf.Name)
-	s.publishUnits()
+	s.stale = true
 	s.log.Info("removed", "unit", u.conf.Name)
 }
 

@@ -90,6 +90,7 @@ func (s *Supervisor) publishUnits() {
 		v = append(v, shown{u.conf.Name, u})
 	}
 	s.view.Store(&v)
+	s.stale = false
 	s.changes.ring()
 }
 
@@ -165,10 +166,19 @@ func Summary(st *UnitStatus) string {
 // any time, and never waits.
 func (s *Supervisor) Units() []UnitStatus {
 	all := []UnitStatus{}
+	for _, st := range s.published() {
+		all = append(all, st.fresh(s))
+	}
+	return all
+}
+
+// published is every unit's status as it was published.
+func (s *Supervisor) published() []*UnitStatus {
+	var all []*UnitStatus
 	if v := s.view.Load(); v != nil {
 		for _, u := range *v {
 			if st := u.unit.published.Load(); st != nil {
-				all = append(all, st.fresh(s))
+				all = append(all, st)
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -59,7 +60,10 @@ type Supervisor struct {
 	lastKey     uint64
 	agenda      agenda
 	live        int    // run records in all units
+	processes   int    // of these, runs whose end has not been heard of
+	stale       bool   // units have come or gone since publishUnits
 	follow      []news // events that performing has brought about, not yet handled
+	untold      []Event
 	stopping    bool
 	ended       *ExitError // an essential unit has ended for good
 	heldControl int        // the control socket's descriptor, if a supervisor before us made it; else -1
@@ -159,6 +163,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	defer s.serveControl(dir, control)()
 	go s.forwardWatch()
 	close(s.started)
+	if s.cfg.Reap { // a process of our own: what reading many units took goes back to the system
+		go debug.FreeOSMemory()
+	}
 	s.outer("READY=1", fmt.Sprintf("STATUS=%d units", len(s.units)))
 	return s.loop(ctx)
 }
@@ -168,8 +175,12 @@ func (s *Supervisor) loop(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	done := ctx.Done()
+	var late <-chan time.Time // when waiting for the output ends
 	for {
 		s.settleFollowing()
+		if s.stopping && s.processes == 0 && late == nil {
+			late = time.After(outputPatience)
+		}
 		if s.stopping && s.live == 0 {
 			s.releaseAll()
 			if s.ended != nil {
@@ -206,6 +217,10 @@ func (s *Supervisor) loop(ctx context.Context) error {
 	}
 }
 
+// outputPatience is how long a supervisor whose services have all ended waits for
+// somebody to take the rest of their output.
+const outputPatience = 5 * time.Second
+
 var errAbrupt = errors.New("ended abruptly")
 
 // handle takes one event through the five steps, but for the acknowledgement,
@@ -217,6 +232,7 @@ func (s *Supervisor) handle(u *unit, ev machine.Event) {
 
 // commit saves what was decided, acts on it, and tells people.
 func (s *Supervisor) commit(u *unit, actions []machine.Action) {
+	u.resize()
 	if err := s.save(u); err != nil { // save
 		s.log.Error("not saved", "unit", u.conf.Name, "err", err)
 	}
@@ -225,7 +241,8 @@ func (s *Supervisor) commit(u *unit, actions []machine.Action) {
 	}
 	at, ok := u.machine.Deadline()
 	s.agenda.set(u, at, ok)
-	s.publish(u) // tell
+	s.publish(u) // tell: who hears of it and asks finds it so
+	s.tellAll()
 	s.ifEnded(u)
 }
 
@@ -237,6 +254,10 @@ func (s *Supervisor) settleFollowing() {
 		s.handle(n.unit, n.event)
 	}
 	s.follow = nil
+	if s.stale {
+		s.publishUnits()
+	}
+	s.tellAll()
 }
 
 // ifEnded ends the supervisor when an essential unit has ended for good, and
