@@ -23,7 +23,8 @@ const (
 
 // roles are what a child can do. What one returns is printed after "error: ".
 var roles = map[string]func() error{
-	"ask": ask, "echo": echo, "inspect": inspect, "notify": notifyRole, "serve": serveRole, "watchdog": watchdogRole, "self": selfRole,
+	"ask": ask, "echo": echo, "inspect": inspect, "notify": notifyRole, "serve": serveRole, "watchdog": watchdogRole,
+	"crowd": crowd, "closing": closing,
 }
 
 func TestMain(m *testing.M) {

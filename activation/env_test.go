@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // env makes a map of KEY=value words separated by blanks.
@@ -78,13 +80,27 @@ func TestParseKnowsNoPidfdOnOldKernels(t *testing.T) {
 	}
 }
 
+// Where pidfds of different processes have different inodes, ours is our id; where
+// all have the same, there is no id.
 func TestOwnPidfdID(t *testing.T) {
-	id := ownPidfdID()
-	if id == 0 {
-		t.Skip("no pidfs in this kernel")
+	inode := func(pid int) uint64 {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			t.Skip("no pidfd: ", err)
+		}
+		defer unix.Close(fd)
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Ino
 	}
-	if again := ownPidfdID(); again != id {
-		t.Errorf("%d, then %d", id, again)
+	want := inode(os.Getpid())
+	if want == inode(os.Getppid()) {
+		want = 0
+	}
+	if got := ownPidfdID(); got != want {
+		t.Errorf("got %d, want %d", got, want)
 	}
 }
 

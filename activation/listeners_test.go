@@ -11,8 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // sockets are one of each kind, in this order: web (tcp), api (unix), pkt
@@ -258,68 +256,4 @@ func TestAnswers(t *testing.T) {
 			}
 		})
 	}
-}
-
-// inspect prints what a program started by this process would inherit.
-func inspect() error {
-	if _, err := Names(); err != nil {
-		return err
-	}
-	for _, name := range variables {
-		if value, ok := os.LookupEnv(name); ok {
-			fmt.Println("left:", name, value)
-		}
-	}
-	for fd := firstFD; fd < firstFD+6; fd++ {
-		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
-			fmt.Println("inherited:", fd, err)
-		}
-	}
-	return nil
-}
-
-func TestNothingIsInherited(t *testing.T) {
-	s := listenAll(t)
-	pidfd := fmt.Sprint("LISTEN_PIDFDID=", 1)
-	if got := start(t, "inspect", s.files, "LISTEN_PID=self", "LISTEN_FDS=6", socketNames).rest(t); got != "" {
-		t.Error(got)
-	}
-	// Another's pidfd: not ours, even with our pid.
-	if id := ownPidfdID(); id > 1 {
-		got := start(t, "inspect", s.files, "LISTEN_PID=self", "LISTEN_FDS=6", pidfd).rest(t)
-		if !strings.Contains(got, ErrNotActivated.Error()) {
-			t.Error(got)
-		}
-	}
-}
-
-func TestConcurrentAsksGetEachOnce(t *testing.T) {
-	s := listenAll(t)
-	if got := start(t, "self", s.files, "LISTEN_PID=self", "LISTEN_FDS=6", "LISTEN_FDNAMES=a:a:a:d:d:a").rest(t); got != "listeners 4 packets 2\n" {
-		t.Error(got)
-	}
-}
-
-// selfRole asks from many goroutines at once.
-func selfRole() error {
-	var mu sync.Mutex
-	var listeners, packets int
-	var wg sync.WaitGroup
-	for range 16 {
-		wg.Go(func() {
-			_, errL := Listen(context.Background(), "a", "tcp", "")
-			_, errP := ListenPacket(context.Background(), "d", "udp", "")
-			mu.Lock()
-			defer mu.Unlock()
-			if errL == nil {
-				listeners++
-			}
-			if errP == nil {
-				packets++
-			}
-		})
-	}
-	wg.Wait()
-	fmt.Println("listeners", listeners, "packets", packets)
-	return nil
 }

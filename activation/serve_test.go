@@ -1,6 +1,7 @@
 package activation
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -116,7 +117,8 @@ func post(transport http.RoundTripper, addr string) (string, error) {
 	return string(body), err
 }
 
-// A request that is being answered at SIGTERM is finished, however slowly.
+// A request that is being answered at SIGTERM is finished, however slowly: even after
+// the idle connections have been closed.
 func TestServeFinishesWhatItBegan(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -137,9 +139,24 @@ func TestServeFinishesWhatItBegan(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
+	idle, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	deadline, _ := limited(t).Deadline()
+	idle.SetDeadline(deadline)
+	fmt.Fprint(idle, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	answer := bufio.NewReader(idle)
+	if _, err := http.ReadResponse(answer, nil); err != nil {
+		t.Fatal(err)
+	}
 	c.Process.Signal(syscall.SIGTERM)
 	if got, _ := m.read(t); got != "STOPPING=1" {
 		t.Error(got)
+	}
+	if _, err := io.Copy(io.Discard, answer); err != nil {
+		t.Error("the idle connection was not closed: ", err)
 	}
 	fmt.Fprint(input, "the rest")
 	input.Close()

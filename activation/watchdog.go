@@ -25,10 +25,16 @@ func Watchdog(ctx context.Context) error {
 	if err != nil || interval == 0 {
 		return err
 	}
-	ticker := time.NewTicker(interval / 2)
+	return beat(ctx, interval/2, func() error { return Notify("WATCHDOG=1") })
+}
+
+// beat pings at once and then at every interval, until ctx is done. A failure may
+// pass, as when the supervisor is being restarted; only the last one is returned.
+func beat(ctx context.Context, every time.Duration, ping func() error) error {
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
-		err := Notify("WATCHDOG=1") // a failure may pass: the supervisor restarts
+		err := ping()
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
