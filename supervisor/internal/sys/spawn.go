@@ -141,9 +141,22 @@ func (s *Starting) Execed() error {
 	case failure != nil:
 		return failure
 	case !reached:
-		return &Failure{Stage: "killed", Detail: "before exec", Errno: syscall.ECANCELED}
+		return s.endedEarly()
 	}
 	return nil
+}
+
+// endedEarly says how a child ended that did not come as far as exec.
+func (s *Starting) endedEarly() error {
+	f := &Failure{Stage: "killed", Detail: "before exec", Errno: syscall.ECANCELED}
+	switch st, err := s.Wait(); {
+	case err != nil:
+	case st.Signal != 0:
+		f.Text = "killed by " + unix.SignalName(unix.Signal(st.Signal))
+	default: // a crash of the trampoline itself, which Go has explained on the output
+		f.Text = fmt.Sprintf("exit status %d", st.Code)
+	}
+	return f
 }
 
 // A Credential is the identity a program runs under.

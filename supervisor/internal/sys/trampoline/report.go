@@ -14,6 +14,7 @@ type Failure struct {
 	Stage  string // "job", "descriptors", "user", "directory", "exec"
 	Detail string // a path, a user; "" if there is nothing to add
 	Errno  syscall.Errno
+	Text   string // in place of what Errno says, if not ""
 }
 
 // Error reads like "exec: ./web: no such file or directory".
@@ -21,10 +22,14 @@ func (f *Failure) Error() string { return f.Stage + ": " + f.Why() }
 
 // Why is Error without the stage.
 func (f *Failure) Why() string {
-	if f.Detail == "" {
-		return f.Errno.Error()
+	why := f.Text
+	if why == "" {
+		why = f.Errno.Error()
 	}
-	return f.Detail + ": " + f.Errno.Error()
+	if f.Detail == "" {
+		return why
+	}
+	return f.Detail + ": " + why
 }
 
 // Unwrap gives the errno.
