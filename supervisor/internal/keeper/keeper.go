@@ -88,7 +88,7 @@ type Event struct {
 	Kind   Kind
 	Pid    int    // Execed, Exited
 	Stage  string // SpawnFailed: the step of preparation that failed: "exec", "directory", "user", "fork"
-	Err    string // SpawnFailed: why
+	Err    string // SpawnFailed: why; Exited: why nobody knows how, and then Code is -1
 	Code   int    // Exited: exit code …
 	Signal int    // … or, if not 0, the signal that killed it
 	Core   bool   // Exited: it left a core
