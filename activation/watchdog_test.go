@@ -35,6 +35,14 @@ func TestWatchdog(t *testing.T) {
 	ask := func(env ...string) *child {
 		return start(t, "watchdog", []*os.File{r}, append(env, m.env())...)
 	}
+	for _, env := range [][]string{nil, {"WATCHDOG_USEC=20000", "WATCHDOG_PID=1"}} {
+		if got := ask(env...).line(t); !strings.HasPrefix(got, "asked: false") {
+			t.Errorf("%q: %q", env, got)
+		}
+	}
+	if got := ask("WATCHDOG_USEC=soon").rest(t); !strings.Contains(got, `error: activation: WATCHDOG_USEC="soon"`) {
+		t.Errorf("got %q", got)
+	}
 	c := ask("WATCHDOG_USEC=20000", "WATCHDOG_PID=self")
 	for range 4 {
 		if got, _ := m.read(t); got != "WATCHDOG=1" {
@@ -43,14 +51,6 @@ func TestWatchdog(t *testing.T) {
 	}
 	w.Close()
 	if got := c.rest(t); got != "asked: true \n" {
-		t.Errorf("got %q", got)
-	}
-	for _, env := range [][]string{nil, {"WATCHDOG_USEC=20000", "WATCHDOG_PID=1"}} {
-		if got := ask(env...).line(t); !strings.HasPrefix(got, "asked: false") {
-			t.Errorf("%q: %q", env, got)
-		}
-	}
-	if got := ask("WATCHDOG_USEC=soon").rest(t); !strings.Contains(got, `error: activation: WATCHDOG_USEC="soon"`) {
 		t.Errorf("got %q", got)
 	}
 }
