@@ -25,13 +25,13 @@ func Watchdog(ctx context.Context) error {
 	if err != nil || interval == 0 {
 		return err
 	}
-	return beat(ctx, interval/2, func() error { return Notify("WATCHDOG=1") })
+	return beat(ctx, interval, func() error { return Notify("WATCHDOG=1") })
 }
 
-// beat pings at once and then at every interval, until ctx is done. A failure may
+// beat pings at once and then at half the interval, until ctx is done. A failure may
 // pass, as when the supervisor is being restarted; only the last one is returned.
-func beat(ctx context.Context, every time.Duration, ping func() error) error {
-	ticker := time.NewTicker(every)
+func beat(ctx context.Context, interval time.Duration, ping func() error) error {
+	ticker := time.NewTicker(interval / 2)
 	defer ticker.Stop()
 	for {
 		err := ping()

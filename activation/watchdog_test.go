@@ -63,7 +63,7 @@ func TestBeat(t *testing.T) {
 		defer cancel()
 		start := time.Now()
 		var at []time.Duration
-		err := beat(ctx, time.Second, func() error {
+		err := beat(ctx, 2*time.Second, func() error {
 			at = append(at, time.Since(start))
 			if len(at) == 2 {
 				return errors.New("nobody there")
