@@ -17,7 +17,7 @@ type Event struct {
 	Instance int         `json:"instance,omitempty"`
 	Gen      uint64      `json:"gen,omitempty"`
 	Pid      int         `json:"pid,omitempty"`
-	What     string      `json:"event"`             // the new state, "exited", "not started", "reloading"
+	What     string      `json:"event"`             // the new state, "exited", "not started", "killing", "reloading"
 	From     string      `json:"from,omitempty"`    // the state before
 	Because  string      `json:"because,omitempty"` // what brought it about
 	For      string      `json:"for,omitempty"`     // backoff: how long it lasts
@@ -75,7 +75,7 @@ func (s *Supervisor) tellNow(e Event) {
 	s.events.add(e)
 	level := slog.LevelInfo
 	switch e.What {
-	case string(machine.Backoff), string(machine.EndedFailed), "not started":
+	case string(machine.Backoff), string(machine.EndedFailed), "not started", "killing":
 		level = slog.LevelWarn
 	case "exited":
 		if e.Exit.Cause == "by itself" && (e.Exit.Code != 0 || e.Exit.Signal != "") {

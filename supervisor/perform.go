@@ -27,6 +27,8 @@ func (s *Supervisor) perform(u *unit, a machine.Action) {
 		}
 		s.signal(u, keeper.ID{Unit: u.conf.Name, Instance: a.Instance, Gen: a.Gen}, sig)
 	case machine.Kill:
+		s.tell(Event{Unit: u.conf.Name, Instance: a.Instance, Gen: a.Gen, Pid: u.pidOf(a.Gen), What: "killing",
+			Because: "still there after the stop timeout of " + u.machine.Spec.StopTimeout.String()})
 		s.signal(u, keeper.ID{Unit: u.conf.Name, Instance: a.Instance, Gen: a.Gen}, unix.SIGKILL)
 	case machine.Report:
 		s.report(u, a)

@@ -116,6 +116,14 @@ func (u *unit) run(id keeper.ID) *run {
 	return r
 }
 
+// pidOf is the process of a generation; 0 if none is known.
+func (u *unit) pidOf(gen uint64) int {
+	if r := u.runs[gen]; r != nil {
+		return r.pid
+	}
+	return 0
+}
+
 // machineRun finds a generation in the machine, or nil.
 func (u *unit) machineRun(id keeper.ID) *machine.Run {
 	if id.Instance < 1 || id.Instance > len(u.machine.Instances) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/sockd/sockd/supervisor/internal/machine"
 )
@@ -109,25 +110,47 @@ func settled(st UnitStatus) (outcome, because string) {
 }
 
 func (s *Supervisor) stopUnit(ctx context.Context, name string, wait bool) (Outcome, error) {
-	err := s.wish(ctx, name, func(*unit) (machine.Event, error) { return machine.Stop{}, nil })
+	asked := map[uint64]bool{} // generations
+	err := s.wish(ctx, name, func(u *unit) (machine.Event, error) {
+		for _, in := range u.machine.Instances {
+			for _, r := range in.Runs {
+				asked[r.Gen] = true
+			}
+		}
+		return machine.Stop{}, nil
+	})
 	if err != nil {
 		return Outcome{}, err
 	}
 	return s.await(ctx, name, wait, func(st UnitStatus) (string, string) {
-		killed := 0
 		for _, in := range st.Instances {
 			if len(in.Runs) > 0 {
 				return "", ""
-			}
-			if in.LastExit != nil {
-				killed += in.LastExit.Killed
 			}
 		}
 		if st.Up {
 			return Failed, "it was started meanwhile"
 		}
-		return Done, ""
+		return Done, force(st, asked)
 	})
+}
+
+// force says what it took to end runs that did not leave by themselves; "" if nothing.
+func force(st UnitStatus, asked map[uint64]bool) string {
+	var texts []string
+	for _, in := range st.Instances {
+		exit := in.LastExit
+		if exit == nil || !asked[exit.Gen] {
+			continue
+		}
+		if exit.Signal == "SIGKILL" {
+			texts = append(texts, fmt.Sprintf("%s@%d had to be killed", st.Name, in.Instance))
+		}
+		if exit.Killed > 0 {
+			texts = append(texts, fmt.Sprintf("%s@%d left other processes, %d killed", st.Name, in.Instance, exit.Killed))
+		}
+	}
+	return strings.Join(texts, "; ")
 }
 
 func (s *Supervisor) restartUnit(ctx context.Context, name string, wait bool) (Outcome, error) {
