@@ -78,6 +78,8 @@ func (u *Unit) checkRuns(i int, in *Instance) string {
 			return "told to leave, and not leaving"
 		case !run.live() && run.Stale:
 			return "leaving, and yet to be replaced"
+		case run.live() && run.Forgiven:
+			return "forgiven for nothing"
 		case run.Asked && run.Fault != "":
 			return "asked to leave, and blamed for it"
 		case run.State == Starting && run.ReadyAt != 0:

@@ -48,6 +48,7 @@ func TestCheck(t *testing.T) {
 		}, "not in order"},
 		{"asked and not leaving", "boot", func(u *Unit) { u.Instances[0].Runs[0].Asked = true }, "and not leaving"},
 		{"leaving and stale", "boot", func(u *Unit) { u.Step(birth, Stop{}); u.Instances[0].Runs[0].Stale = true }, "leaving, and yet"},
+		{"forgiven for nothing", "boot", func(u *Unit) { u.Instances[0].Runs[0].Forgiven = true }, "forgiven"},
 		{"asked and blamed", "boot", func(u *Unit) { u.Step(birth, Stop{}); u.Instances[0].Runs[0].Fault = Silent }, "blamed"},
 		{"ready before", "boot", func(u *Unit) { u.Instances[0].Runs[0].State = Starting }, "ready before"},
 		{"ready at no time", "boot", func(u *Unit) { u.Instances[0].Runs[0].ReadyAt = 0 }, "ready at no time"},

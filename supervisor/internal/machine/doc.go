@@ -29,7 +29,8 @@
 // It goes forward only, and it may exit from any state. It leaves because we asked
 // (a stop, fewer instances, a successor took over), because our patience ended (the
 // start timeout, the watchdog: [Fault] remembers it, whatever the exit status says
-// later), or by itself. Only the last two count for the restart policy.
+// later), or by itself. Only the last two count for the restart policy, and not even
+// they if an operator has asked for another try meanwhile.
 //
 // # Replacement
 //
@@ -37,7 +38,8 @@
 // one stale run of the unit at a time; when the successor is ready the older run is
 // told to leave. If the new version fails, what is left of the old one stays, and
 // the whole request is given up with a reason: a broken version never churns
-// through all instances.
+// through all instances. The new version is every run younger than the request
+// (Upto), also one that a crash has brought into another instance.
 //
 // # After a crash
 //

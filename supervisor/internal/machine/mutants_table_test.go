@@ -27,6 +27,8 @@ var faults = []mutant{
 	{"a timeout is an abort", "policy.go", "return how == signal\n", "return how == signal || how == timeout\n"},
 	{"the status outweighs our verdict", "policy.go", "case run.Fault == TimedOut:", "case false:"},
 	{"what has ended for good starts again", "settle.go", "!in.Ended && in.Until == 0", "in.Until == 0"},
+	{"one that leaves has the last word", "step.go", "if !run.Forgiven && !in.attended()", "if !in.attended()"},
+	{"forgiven, and counted", "step.go", "if !run.Forgiven {\n", "if true {\n"},
 	// Callers.
 	{"a start without a caller", "settle.go", "(in.Called || !s.Spec.OnDemand)", "true"},
 	{"a shared caller counts for the first only", "step.go", "s.Watched = false\n\t\tfor i := range s.Instances {", "s.Watched = false\n\t\tfor i := range s.Instances[:1] {"},

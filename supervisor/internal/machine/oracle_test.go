@@ -29,7 +29,7 @@ func (o *oracle) absorb(w *world, ev Event) {
 	switch ev := ev.(type) {
 	case Start:
 		w.up = true
-		o.forgive()
+		o.forgive(w)
 	case Stop:
 		w.up = false
 	case Replace:
@@ -69,7 +69,11 @@ func (o *oracle) absorb(w *world, ev Event) {
 	}
 }
 
-func (o *oracle) forgive() {
+func (o *oracle) forgive(w *world) {
+	for i := range w.procs {
+		p := &w.procs[i]
+		p.forgiven = p.forgiven || !p.live()
+	}
 	for n := range o.places {
 		pl := &o.places[n]
 		pl.fails, pl.from, pl.to, pl.ended = 0, 0, 0, false
@@ -77,7 +81,7 @@ func (o *oracle) forgive() {
 }
 
 func (o *oracle) replace(w *world, upto uint64) {
-	o.forgive()
+	o.forgive(w)
 	upto = min(upto, o.lastGen)
 	for n := range o.places {
 		older, younger := false, false
@@ -144,7 +148,7 @@ func (o *oracle) gone(w *world, p *proc, how string) {
 		return
 	}
 	p.absorbed = true
-	if p.asked || !o.wished(w, p.n) {
+	if p.asked || p.forgiven || !o.wished(w, p.n) {
 		return
 	}
 	pl := &o.places[p.n]

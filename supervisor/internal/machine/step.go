@@ -61,10 +61,15 @@ func (s *step) absorb(ev Event) uint64 {
 	return 0
 }
 
-// forgive forgets what went wrong: an operator wants another try.
+// forgive forgets what went wrong, and what is about to: an operator wants another
+// try, and one that is leaving already must not have the last word.
 func (s *step) forgive() {
 	for i := range s.Instances {
-		s.Instances[i].forget()
+		in := &s.Instances[i]
+		in.forget()
+		for j := range in.Runs {
+			in.Runs[j].Forgiven = !in.Runs[j].live()
+		}
 	}
 }
 
@@ -162,12 +167,14 @@ func (s *step) gone(n int, gen uint64, st Status, because string, jitter float64
 	if run.Asked || !s.wished(n) {
 		return
 	}
-	s.count(in, run, how, jitter)
+	if !run.Forgiven {
+		s.count(in, run, how, jitter)
+	}
 	unrelieved := len(in.Runs) > 0 && in.Runs[0].Gen < gen && in.Runs[0].live()
 	if gen > s.Upto && (how != clean || unrelieved) {
 		s.giveUp(n, gen, because)
 	}
-	if !in.attended() {
+	if !run.Forgiven && !in.attended() {
 		s.follow(in, how)
 	}
 }

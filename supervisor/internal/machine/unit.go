@@ -79,6 +79,7 @@ type Run struct {
 	State    State
 	Asked    bool          `json:",omitzero"` // leaving because we said so: its exit is no failure
 	Fault    Fault         `json:",omitzero"` // leaving because our patience ended: its exit is a failure
+	Forgiven bool          `json:",omitzero"` // an operator wants another try since it began to leave: its exit decides nothing
 	Stale    bool          `json:",omitzero"` // to be replaced; stays until relieved
 	Because  string        `json:",omitzero"` // why it leaves, for people
 	Watchdog time.Duration `json:",omitzero"` // as it was told at its start, or has changed it; 0 is off

@@ -37,7 +37,7 @@ func (w *world) anySpec() Spec {
 		StartTimeout: of(0, time.Second, 5*time.Second), StopTimeout: of(0, time.Second, 3*time.Second),
 		Watchdog: of(0, 0, 2*time.Second),
 		Restart:  []Restart{No, OnSuccess, OnFailure, OnAbnormal, OnWatchdog, OnAbort, Always, Always}[w.rng.IntN(8)],
-		Delay:    of(0, 100*time.Millisecond, time.Second), DelayMax: of(0, time.Second, 30*time.Second), Reset: of(0, time.Second, 10*time.Second),
+		Delay:    of(0, 100*time.Millisecond, time.Second), DelayMax: of(0, 150*time.Millisecond, 30*time.Second), Reset: of(0, time.Second, 10*time.Second),
 	}
 	s.Shared = w.rng.IntN(2) == 0
 	s.PerInstance = !s.Shared || w.rng.IntN(4) == 0

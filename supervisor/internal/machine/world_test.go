@@ -48,7 +48,7 @@ type proc struct {
 	dog               time.Duration
 	tripped, stopping bool
 	told, killed      bool
-	asked             bool
+	asked, forgiven   bool
 	fault             Fault
 	patient           Instant // not told by a timeout before
 	mercy             Instant // not killed before; 0: not at all
