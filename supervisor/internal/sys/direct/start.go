@@ -34,8 +34,8 @@ func Start(p *Plan) (pid, pidfd int, failure *Failure, err error) {
 	return int(r), int(p.report.pidfd), p.failure(), nil
 }
 
-// Child tells who the child is while Start is still under way, to any goroutine;
-// false before the child runs. The pidfd is Start's to give away.
+// Child tells any goroutine who the child is while Start is still under way; false
+// before the child runs. The pidfd is the one that Start is going to return.
 func (p *Plan) Child() (pid, pidfd int, ok bool) {
 	pid = int(atomic.LoadInt32(&p.report.pid))
 	if pid == 0 {

@@ -1,0 +1,284 @@
+package sys
+
+import (
+	"errors"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Both ways end in the same world, whatever the job and whatever we have become
+// by the time of the start.
+func TestWaysAgree(t *testing.T) {
+	needDirect(t)
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGUSR1)
+	defer signal.Reset(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGUSR1)
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []int
+	for i := range 20 {
+		files = append(files, memfd(t, "f"+strconv.Itoa(i), unix.MFD_CLOEXEC))
+	}
+	unix.SetNonblock(files[1], true)
+	memfd(t, "leaky", 0)
+	hundreds := 600
+	if os.Getenv("SOCKD_TEST_NOFILE") != "" {
+		hundreds = 50 // the loader of a trampoline that is not static needs one more below the limit
+	}
+	tests := []struct {
+		name string
+		root bool
+		set  func(*Spec)
+	}{
+		{"plain", false, func(s *Spec) {}},
+		{"no environment", false, func(s *Spec) { s.Env = s.Env[1:] }},
+		{"files", false, func(s *Spec) { s.Files = files }},
+		{"files backwards", false, func(s *Spec) { s.Files = reversed(files) }},
+		{"files twice", false, func(s *Spec) { s.Files = []int{files[0], files[1], files[0], 0, 2} }},
+		{"hundreds of files", false, func(s *Spec) { s.Files = many(files, hundreds) }},
+		{"own pid", false, func(s *Spec) {
+			s.PidEnv = []string{"LISTEN_PID", "WATCHDOG_PID"}
+			s.Env = append(s.Env, "LISTEN_PID=1", "LISTEN_PIDS=2", "=odd", "empty=", "no equals", "A=1", "A=2", "LISTEN_PID=3", "WATCHDOG_PID=")
+		}},
+		{"steering variables", false, func(s *Spec) {
+			s.Env = append(s.Env, "GODEBUG=inittrace=0", "LD_BIND_NOW=1", "PATH=/nope::/usr/bin:/bin:")
+		}},
+		{"directory", false, func(s *Spec) { s.Dir = dir }},
+		{"umask 0", false, func(s *Spec) { s.Umask = 0 }},
+		{"umask 077", false, func(s *Spec) { s.Umask = 0o077 }},
+		{"arguments", false, func(s *Spec) { s.Argv = append(s.Argv, "", "/dev/null", "a b", strings.Repeat("x", 100_000)) }},
+		{"ourselves", false, func(s *Spec) {
+			s.Credential = &Credential{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Groups: ourGroups(t)}
+		}},
+		{"another user", true, func(s *Spec) { s.Credential = &Credential{UID: 65534, GID: 65533} }},
+		{"with groups", true, func(s *Spec) {
+			s.Credential = &Credential{UID: 65534, GID: 65533, Groups: []uint32{1, 7, 65533}}
+			s.Dir, s.Umask = "/usr", 0o027
+		}},
+		{"root with groups", true, func(s *Spec) { s.Credential = &Credential{Groups: []uint32{3}} }},
+	}
+	out := newPipe(t)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.root && os.Getuid() != 0 {
+				t.Skip("needs root to become another user")
+			}
+			agree(t, out, tt.set, func(s *Spec) bool { return s.Credential == nil || s.Credential.UID == uint32(os.Getuid()) })
+		})
+	}
+	t.Run("cgroup", func(t *testing.T) {
+		c, err := OpenCgroup()
+		if err != nil {
+			t.Skip(err)
+		}
+		t.Cleanup(c.Close)
+		agree(t, out, func(s *Spec) { s.Leaf = leafFor(t, c) }, func(*Spec) bool { return true })
+	})
+}
+
+func leafFor(t *testing.T, c *Cgroup) *Leaf {
+	t.Helper()
+	leaf, err := c.NewLeaf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := leaf.Remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	return leaf
+}
+
+// agree runs both programs, as set, both ways. The test binary itself may lie where
+// another user cannot go; then own says no, and the kernel's view has to do.
+func agree(t *testing.T, out *pipe, set func(*Spec), own func(*Spec) bool) {
+	t.Helper()
+	programs := map[string]func() Spec{
+		"kernel's view": func() Spec {
+			s := spec()
+			set(&s)
+			return looks(len(s.Files))
+		},
+		"program's view": func() Spec { return rolePlayer("world") },
+	}
+	for name, program := range programs {
+		var worlds []string
+		for _, w := range ways {
+			s := program()
+			set(&s)
+			if name == "program's view" && !own(&s) {
+				continue
+			}
+			o := w.run(t, out, s)
+			unreadable := name == "kernel's view" && o.status.Code == 1 // cat has been given arguments that are no files
+			if o.failure != nil || o.status != (Status{}) && !unreadable {
+				t.Fatalf("%s, %s: %v, %+v\n%s", w.name, name, o.failure, o.status, o.output)
+			}
+			worlds = append(worlds, seen(o))
+		}
+		if len(worlds) == 2 && worlds[0] != worlds[1] {
+			t.Errorf("%s: not the same\n%s", name, difference(worlds[0], worlds[1]))
+		}
+	}
+}
+
+// Both ways fail at the same step, on the same thing, for the same reason.
+func TestWaysFailAlike(t *testing.T) {
+	needDirect(t)
+	dir := t.TempDir()
+	for name, mode := range map[string]os.FileMode{"plain": 0o644, "script": 0o755} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("no first line\n"), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "lost"), []byte("#!/no/such/interpreter\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name, argv0, dir, path string
+		set                    func(*Spec)
+		stage                  string
+		errno                  syscall.Errno
+	}{
+		{"missing", "./web", dir, "", nil, "exec", unix.ENOENT},
+		{"missing in PATH", "web", dir, "/nope:/bin", nil, "exec", unix.ENOENT},
+		{"not executable", "./plain", dir, "", nil, "exec", unix.EACCES},
+		{"not executable in PATH", "plain", dir, "/nope:" + dir + ":/bin", nil, "exec", unix.EACCES},
+		{"through a file in PATH", "plain", dir, "/etc/passwd:/dev/null", nil, "exec", unix.ENOENT},
+		{"not a program", "./script", dir, "", nil, "exec", unix.ENOEXEC},
+		{"not a program in PATH", "script", dir, "/nope:" + dir + ":/bin", nil, "exec", unix.ENOEXEC},
+		{"no interpreter", "./lost", dir, "", nil, "exec", unix.ENOENT},
+		{"no interpreter in PATH", "lost", dir, dir + ":/bin", nil, "exec", unix.ENOENT},
+		{"a folder", "/", dir, "", nil, "exec", unix.EACCES},
+		{"through a file", "./plain/x", dir, "", nil, "exec", unix.ENOTDIR},
+		{"a loop in PATH", "x", dir, "/proc/self/fd/0", nil, "exec", unix.ENOENT},
+		{"name too long", "./" + strings.Repeat("x", 256), dir, "", nil, "exec", unix.ENAMETOOLONG},
+		{"empty PATH is here", "script", dir, ":", nil, "exec", unix.ENOEXEC},
+		{"no such directory", "/bin/true", "/nope", "", nil, "directory", unix.ENOENT},
+		{"not a directory", "/bin/true", filepath.Join(dir, "plain"), "", nil, "directory", unix.ENOTDIR},
+		{"argument too long", "/bin/true", dir, "", func(s *Spec) { s.Argv = append(s.Argv, strings.Repeat("x", 1<<20)) }, "exec", unix.E2BIG},
+		{"too many arguments", "/bin/true", dir, "", func(s *Spec) { s.Argv = many([]string{"/bin/true"}, 1_000_000) }, "exec", unix.E2BIG},
+		{"bad gid", "/bin/true", dir, "", func(s *Spec) { s.Credential = unprivileged(); s.Credential.GID = 1<<32 - 2 }, "", 0},
+		{"bad groups", "/bin/true", dir, "", func(s *Spec) { s.Credential = unprivileged(); s.Credential.Groups = []uint32{1<<32 - 1} }, "user", unix.EINVAL},
+		{"directory not for the user", "/bin/true", "/root", "", func(s *Spec) { s.Credential = unprivileged() }, "directory", unix.EACCES},
+	}
+	out := newPipe(t)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []outcome
+			for _, w := range ways {
+				s := spec(tt.argv0)
+				s.Dir = tt.dir
+				if tt.path != "" {
+					s.Env = []string{"PATH=" + tt.path}
+				}
+				if tt.set != nil {
+					tt.set(&s)
+				}
+				if s.Credential != nil && os.Getuid() != 0 {
+					t.Skip("needs root to become another user")
+				}
+				got = append(got, w.run(t, out, s))
+			}
+			a, b := got[0], got[1]
+			if message(a.failure) != message(b.failure) || a.status != b.status || a.output != b.output {
+				t.Fatalf("trampoline: %v, %+v, %q\n    direct: %v, %+v, %q", a.failure, a.status, a.output, b.failure, b.status, b.output)
+			}
+			if tt.stage == "" {
+				return
+			}
+			if f := (*Failure)(nil); !errors.As(b.failure, &f) || f.Stage != tt.stage || f.Errno != tt.errno || b.status != (Status{Code: 127}) {
+				t.Errorf("%v, %+v, want stage %s and %v", b.failure, b.status, tt.stage, tt.errno)
+			}
+		})
+	}
+}
+
+// A descriptor that is not open: the trampoline is not even made, but that is no
+// difference to anybody.
+func TestWaysFailAlikeOnDescriptors(t *testing.T) {
+	needDirect(t)
+	s := spec("/bin/true")
+	s.Output, s.Files = -1, []int{1 << 19}
+	for _, w := range ways {
+		child, execed, err := w.start(&s)
+		if err == nil {
+			err = execed()
+			child.Wait()
+			child.Reap()
+			if f := (*Failure)(nil); !errors.As(err, &f) || f.Stage != "fork" {
+				t.Errorf("%s: %v", w.name, err)
+			}
+		}
+		if !errors.Is(err, unix.EBADF) {
+			t.Errorf("%s: %v", w.name, err)
+		}
+	}
+}
+
+// The limit of descriptors is the one from before Go raised it, in both ways.
+func TestWaysAgreeOnLimits(t *testing.T) {
+	needDirect(t)
+	if os.Getenv("SOCKD_TEST_NOFILE") != "" {
+		t.Skip("this is the inner one")
+	}
+	for _, soft := range []string{"777", "64"} {
+		s := spec("/bin/sh", "-c", "ulimit -S -n "+soft+` && exec "$0" -test.run '^(TestCleanStart|TestWaysAgree)$'`, os.Args[0])
+		s.Env = append(s.Env, "SOCKD_TEST_NOFILE="+soft)
+		if o := ways[0].run(t, newPipe(t), s); o.failure != nil || o.status != (Status{}) {
+			t.Errorf("%v %+v\n%s", o.failure, o.status, o.output)
+		}
+	}
+}
+
+func unprivileged() *Credential { return &Credential{UID: 65534, GID: 65534} }
+
+func message(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func many[T any](list []T, n int) []T {
+	var all []T
+	for i := range n {
+		all = append(all, list[i*7%len(list)])
+	}
+	return all
+}
+
+func ourGroups(t *testing.T) []uint32 {
+	t.Helper()
+	list, err := os.Getgroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var groups []uint32
+	for _, g := range list {
+		groups = append(groups, uint32(g))
+	}
+	return groups
+}
+
+// difference shows the lines of which only one side has any.
+func difference(a, b string) string {
+	var d strings.Builder
+	for _, side := range []struct{ mark, mine, other string }{{"- ", a, b}, {"+ ", b, a}} {
+		for line := range strings.Lines(side.mine) {
+			if !strings.Contains("\n"+side.other, "\n"+line) {
+				d.WriteString(side.mark + line[:min(len(line), 300)] + "\n")
+			}
+		}
+	}
+	return d.String()
+}
