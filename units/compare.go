@@ -134,7 +134,7 @@ func (c *Change) compare() {
 	}
 	a, b := &draft{Service: *c.Old.Service}, &draft{Service: *c.New.Service}
 	for _, k := range serviceKeys() {
-		if !equal(k.field(a), k.field(b)) {
+		if !reflect.DeepEqual(k.field(a), k.field(b)) {
 			c.Keys = append(c.Keys, "service."+k.name)
 			c.Replace = c.Replace || k.seen
 		}
@@ -182,18 +182,9 @@ func compareSockets(old, new []place) []SocketChange {
 func options(old, new *Socket) []string {
 	var list []string
 	for _, k := range socketKeys() {
-		if k.name != "listen" && !equal(k.field(old), k.field(new)) {
+		if k.name != "listen" && !reflect.DeepEqual(k.field(old), k.field(new)) {
 			list = append(list, k.name)
 		}
 	}
 	return list
-}
-
-// equal compares two fields; an empty list is a missing one.
-func equal(a, b any) bool {
-	x, y := reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem()
-	if x.Kind() == reflect.Slice && x.Len() == 0 && y.Len() == 0 {
-		return true
-	}
-	return reflect.DeepEqual(a, b)
 }
