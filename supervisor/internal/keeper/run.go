@@ -66,11 +66,11 @@ func (r *run) live(s *sys.Starting, err error) {
 	} else {
 		s.Signal(unix.SIGKILL) // it is about to die in any case
 	}
-	main, status, err := r.wait(s.Process)
+	main := r.wait(s.Process)
 	if r.abandoned() {
 		return
 	}
-	r.finish(main)
+	status, err := r.finish(main)
 	if failure != nil {
 		r.l.Post(failed(r.id, failure))
 		return
@@ -92,12 +92,12 @@ func failed(id ID, err error) Event {
 
 // wait returns when the main process has ended, whichever that is by then. It is
 // still a zombie.
-func (r *run) wait(main *sys.Process) (*sys.Process, sys.Status, error) {
+func (r *run) wait(main *sys.Process) *sys.Process {
 	for {
-		status, err := main.Wait()
+		main.WaitDead()
 		next := r.next(main)
 		if next == main {
-			return main, status, err
+			return main
 		}
 		main = next
 	}
@@ -115,7 +115,7 @@ func (r *run) next(former *sys.Process) *sys.Process {
 	}
 	r.formers = append(r.formers, former)
 	r.others.Go(func() {
-		former.Wait()
+		former.WaitDead()
 		r.l.orphans.Reap(former)
 	})
 	return r.main
@@ -130,8 +130,10 @@ func (r *run) current() *sys.Process {
 // finish kills what is left of the run, and only then reaps its main process:
 // until then nobody else can have its pid, by which leftovers are known. What the
 // kernel holds delays this run's end and nothing else.
-func (r *run) finish(main *sys.Process) {
-	var err error
+//
+// Its status is asked for after that: if it was not our child, its parent may have
+// been one of those killed, and only now it has come to us, or to one who reaps it.
+func (r *run) finish(main *sys.Process) (status sys.Status, err error) {
 	if r.leaf != nil {
 		err = r.killLeaf(main.Pid)
 	} else {
@@ -147,6 +149,7 @@ func (r *run) finish(main *sys.Process) {
 		}
 	}
 	r.others.Wait()
+	status, err = main.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.l.orphans.Reap(main)
@@ -155,6 +158,7 @@ func (r *run) finish(main *sys.Process) {
 			r.l.log.Warn("cgroup stays", slog.String("run", r.id.String()), slog.Any("err", err))
 		}
 	}
+	return status, err
 }
 
 func (r *run) killLeaf(main int) error {

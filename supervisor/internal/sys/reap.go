@@ -82,45 +82,85 @@ func Open(pid int) (*Process, error) {
 // Pinned tells whether the process can be waited for and signalled by pidfd.
 func (p *Process) Pinned() bool { return p.pidfd != nil }
 
-// Wait returns how the process ended, when it has. It does not reap: the status
-// can be read again and the number stays taken. For a process that is not our
-// child it may return ErrStatusUnknown; ErrMoved after CallOff.
-func (p *Process) Wait() (Status, error) {
+// WaitDead returns nil when the process is dead, be it reaped or not; ErrMoved
+// after CallOff.
+func (p *Process) WaitDead() error {
 	if p.pidfd == nil {
-		return waitid(unix.P_PID, p.Pid, unix.WEXITED|unix.WNOWAIT)
+		return p.waitDeadByNumber()
 	}
-	raw, err := p.pidfd.SyscallConn()
-	if err != nil {
-		return Status{}, err
-	}
-	var st Status
-	var result error
-	err = raw.Read(func(fd uintptr) bool {
-		st, result = waitid(unix.P_PIDFD, int(fd), unix.WEXITED|unix.WNOWAIT|unix.WNOHANG)
-		if errors.Is(result, unix.ECHILD) {
-			st, result = p.waitForeign(int(fd))
-		}
-		return !errors.Is(result, unix.EAGAIN)
+	err := p.read(func(fd int) bool {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(poll, 0)
+		return err != unix.EINTR && (err != nil || n > 0)
 	})
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded) && p.moved.Swap(false):
+	if errors.Is(err, os.ErrDeadlineExceeded) && p.moved.Swap(false) {
 		p.pidfd.SetReadDeadline(time.Time{})
-		return Status{}, ErrMoved
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return Status{}, ErrStatusUnknown // nobody has reaped it
-	case err != nil:
-		return Status{}, err
+		return ErrMoved
 	}
-	return st, result
+	return err
 }
 
-// CallOff makes one Wait that is under way, or else the next, return ErrMoved. It
-// does nothing without pidfd.
+// CallOff makes one WaitDead that is under way, or else the next, return ErrMoved.
+// It does nothing without pidfd.
 func (p *Process) CallOff() {
 	if p.pidfd != nil {
 		p.moved.Store(true)
 		p.pidfd.SetReadDeadline(past)
 	}
+}
+
+// waitDeadByNumber is WaitDead without pidfd.
+func (p *Process) waitDeadByNumber() error {
+	_, err := waitid(unix.P_PID, p.Pid, unix.WEXITED|unix.WNOWAIT)
+	if !errors.Is(err, unix.ECHILD) {
+		return err
+	}
+	tick := time.NewTicker(10 * time.Millisecond) // nothing tells of the death of somebody else's child
+	defer tick.Stop()
+	for p.Alive() {
+		<-tick.C
+	}
+	return nil
+}
+
+// Wait returns how the process ended, when it has. It does not reap: the status
+// can be read again and the number stays taken. For a process that is not our
+// child it may return ErrStatusUnknown.
+func (p *Process) Wait() (Status, error) {
+	if p.pidfd == nil {
+		st, err := waitid(unix.P_PID, p.Pid, unix.WEXITED|unix.WNOWAIT)
+		if errors.Is(err, unix.ECHILD) {
+			p.waitDeadByNumber()
+			err = ErrStatusUnknown
+		}
+		return st, err
+	}
+	var st Status
+	var result error
+	err := p.read(func(fd int) bool {
+		st, result = waitid(unix.P_PIDFD, fd, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG)
+		if errors.Is(result, unix.ECHILD) {
+			st, result = p.waitForeign(fd)
+		}
+		return !errors.Is(result, unix.EAGAIN)
+	})
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return Status{}, ErrStatusUnknown // nobody has reaped it
+	}
+	if err != nil {
+		return Status{}, err
+	}
+	return st, result
+}
+
+// read calls f with the pidfd, at once and whenever something has happened to the
+// process, until f is true. It takes no thread to wait.
+func (p *Process) read(f func(fd int) bool) error {
+	raw, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Read(func(fd uintptr) bool { return f(int(fd)) })
 }
 
 // waitid asks for the status of a child; EAGAIN if it has not ended.

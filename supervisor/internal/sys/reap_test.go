@@ -85,10 +85,13 @@ func TestCore(t *testing.T) {
 func TestCallOff(t *testing.T) {
 	child := begin(t, spec("sleep", "1000"))
 	child.CallOff()
-	if _, err := child.Wait(); err != ErrMoved {
+	if err := child.WaitDead(); err != ErrMoved {
 		t.Error(err)
 	}
 	child.Signal(unix.SIGKILL) // and the next wait is a true one
+	if err := child.WaitDead(); err != nil {
+		t.Error(err)
+	}
 	if st, err := child.Wait(); err != nil || st.Signal != 9 {
 		t.Error(st, err)
 	}

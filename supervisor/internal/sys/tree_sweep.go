@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -114,7 +113,7 @@ func killEach(list []stat, killed func(pid int)) error {
 		}
 	}
 	for _, p := range dying {
-		p.waitDead()
+		p.WaitDead()
 		p.Close()
 	}
 	return errors.Join(errs...)
@@ -139,25 +138,6 @@ func killExactly(s stat) (*Process, error) {
 		return nil, err
 	}
 	return p, nil
-}
-
-// waitDead returns when the process is dead, be it reaped or not.
-func (p *Process) waitDead() {
-	if p.pidfd == nil {
-		// Nothing tells of the death of somebody else's child before Linux 5.3.
-		for tick := time.NewTicker(10 * time.Millisecond); p.Alive(); <-tick.C {
-		}
-		return
-	}
-	raw, err := p.pidfd.SyscallConn()
-	if err != nil {
-		return
-	}
-	raw.Read(func(fd uintptr) bool {
-		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(poll, 0)
-		return err != unix.EINTR && (err != nil || n > 0)
-	})
 }
 
 // Stopped tells whether the process is stopped by a signal or a tracer.
