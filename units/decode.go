@@ -54,28 +54,6 @@ func parseSource(name string, text []byte) *source {
 	return s
 }
 
-// ValidUnitName reports whether name can name a unit: [A-Za-z0-9][A-Za-z0-9_.-]{0,63}.
-func ValidUnitName(name string) bool {
-	for i, c := range []byte(name) {
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !letter && (i == 0 || c != '_' && c != '.' && c != '-') {
-			return false
-		}
-	}
-	return name != "" && len(name) <= 64
-}
-
-// ValidSocketName reports whether name can name a socket: printable ASCII without
-// colon, at most 255 (sd_listen_fds_with_names(3)).
-func ValidSocketName(name string) bool {
-	for _, c := range []byte(name) {
-		if c < ' ' || c > '~' || c == ':' {
-			return false
-		}
-	}
-	return name != "" && len(name) <= 255
-}
-
 func (s *source) decode(root *node) {
 	var service, sockets *node
 	for _, n := range root.kids {

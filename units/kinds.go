@@ -253,33 +253,3 @@ func readPath(r *reader, n *node) (string, bool) {
 	}
 	return "", false
 }
-
-// parseOwner reads a user or group: a name as useradd allows it, or a number.
-// Whether there is one is seen when it is used.
-func parseOwner(s string) (string, *fault) {
-	if isDigits(s) {
-		// 4294967295 is "leave it" to chown(2).
-		if n, err := strconv.ParseUint(s, 10, 32); err != nil || n == 1<<32-1 {
-			return "", wrong("%s is not in 0..4294967294", s)
-		}
-		return s, nil
-	}
-	for i, c := range []byte(s) {
-		if ok := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || i > 0 && (c == '-' || c == '.') ||
-			i > 0 && c == '$' && i == len(s)-1; !ok {
-			return "", wrong("%s is not a user or group name", quote(s))
-		}
-	}
-	if s == "" || len(s) > 256 {
-		return "", wrong("%s is not a user or group name", quote(s))
-	}
-	return s, nil
-}
-
-// parseDevice reads the name of a network device: what the kernel takes (dev_valid_name).
-func parseDevice(s string) (string, *fault) {
-	if s == "" || len(s) > 15 || s == "." || s == ".." || strings.ContainsAny(s, "/: \t\n\v\f\r\x00") {
-		return "", wrong("%s is not a network device", quote(s))
-	}
-	return s, nil
-}

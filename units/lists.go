@@ -133,22 +133,6 @@ var files = &kind{
 	write: func(src any) string { return tomlStrings(load[[]string](src)) },
 }
 
-// variable is the names a shell can use; systemd takes the same.
-const variable = `^[A-Za-z_][A-Za-z0-9_]*$`
-
-func isVariable(s string) bool {
-	for i, c := range []byte(s) {
-		if !(c == '_' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || i > 0 && c >= '0' && c <= '9') {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// ours are set by sockd for every run; a unit cannot set them.
-var ours = []string{"LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
-	"SOCKD_UNIT", "SOCKD_INSTANCE", "SOCKD_INSTANCES", "SOCKD_GENERATION"}
-
 // environment is a table of strings.
 var environment = &kind{
 	what: "a table of strings",
