@@ -1,17 +1,15 @@
-package direct_test
+package direct
 
 import (
 	"errors"
 	"runtime"
 	"testing"
-
-	"github.com/sockd/sockd/supervisor/internal/sys/direct"
 )
 
 func TestSelfTest(t *testing.T) {
-	err := direct.SelfTest()
+	err := SelfTest()
 	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
-		if !errors.Is(err, direct.ErrUnsupported) {
+		if !errors.Is(err, ErrUnsupported) {
 			t.Error(err)
 		}
 	} else if err != nil {
