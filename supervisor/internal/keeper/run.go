@@ -34,7 +34,7 @@ func (r *run) born(fork func() (*sys.Starting, *sys.Leaf, error)) (*sys.Starting
 	early := r.early
 	r.mu.Unlock()
 	if early == unix.SIGKILL {
-		return nil, &sys.Failure{Stage: "fork", Detail: "not started", Errno: unix.ECANCELED}
+		return nil, &sys.Failure{Stage: "fork", Text: "killed before it was started", Errno: unix.ECANCELED}
 	}
 	s, leaf, err := fork()
 	if err != nil {

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -24,7 +25,7 @@ func (r *run) signal(sig unix.Signal) error {
 		return nil
 	case sig == unix.SIGKILL && leaf != nil:
 		r.countLeaf(main.Pid)
-		if err := leaf.Kill(); err != nil {
+		if err := leaf.Kill(); err != nil && !errors.Is(err, os.ErrNotExist) { // it has just ended by itself
 			r.l.log.Warn("kill", slog.String("run", r.id.String()), slog.Any("err", err))
 		}
 		return main.Signal(sig) // also if it has moved to another cgroup

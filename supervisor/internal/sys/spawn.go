@@ -43,7 +43,7 @@ func Start(s *Spec) (*Starting, error) {
 		if !errors.As(err, &errno) {
 			errno = syscall.EINVAL
 		}
-		return nil, &Failure{Stage: "fork", Detail: err.Error(), Errno: errno}
+		return nil, &Failure{Stage: "fork", Text: err.Error(), Errno: errno}
 	}
 	return child, nil
 }
