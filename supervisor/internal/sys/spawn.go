@@ -106,7 +106,11 @@ func sealedJob(j *trampoline.Job) (fd int, err error) {
 	if err != nil {
 		return -1, err
 	}
-	fd, err = unix.MemfdCreate("sockd-job", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	// Never to be executed: the only kind of memfd under vm.memfd_noexec=2 (Linux 6.3).
+	fd, err = unix.MemfdCreate("sockd-job", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
+	if err == unix.EINVAL {
+		fd, err = unix.MemfdCreate("sockd-job", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
 	if err != nil {
 		return -1, fmt.Errorf("memfd: %w", err)
 	}

@@ -57,7 +57,7 @@ func init() {
 		return
 	}
 	job, status := 3+files, 4+files
-	if seals, err := fcntl(job, fGetSeals, 0); err != 0 || seals != Seals || !namedSo() {
+	if seals, err := fcntl(job, fGetSeals, 0); err != 0 || seals&Seals != Seals || !namedSo() {
 		return
 	}
 	run(job, status)
