@@ -10,25 +10,27 @@ import (
 func TestImportDirections(t *testing.T) {
 	const module = "github.com/sockd/sockd/"
 	allowed := map[string][]string{
-		"units":                              {},
-		"activation":                         {},
-		"supervisor":                         {"units", "supervisor/internal/machine", "supervisor/internal/keeper", "supervisor/internal/sys"},
-		"supervisor/internal/machine":        {},
-		"supervisor/internal/keeper":         {"supervisor/internal/sys"},
-		"supervisor/internal/sys":            {"supervisor/internal/sys/trampoline", "supervisor/internal/sys/direct"},
-		"supervisor/internal/sys/trampoline": {},
-		"supervisor/internal/sys/direct":     {"supervisor/internal/sys/trampoline"},
-		"supervisor/internal/steer":          {},
-		"supervisor/internal/fake":           {"supervisor/internal/keeper"},
-		"cmd/sockd":                          {"units", "supervisor"},
+		"units":                                    {},
+		"activation":                               {},
+		"supervisor":                               {"units", "supervisor/internal/machine", "supervisor/internal/keeper", "supervisor/internal/sys"},
+		"supervisor/internal/machine":              {},
+		"supervisor/internal/keeper":               {"supervisor/internal/sys"},
+		"supervisor/internal/sys":                  {"supervisor/internal/sys/trampoline", "supervisor/internal/sys/direct"},
+		"supervisor/internal/sys/trampoline":       {},
+		"supervisor/internal/sys/direct":           {"supervisor/internal/sys/trampoline", "supervisor/internal/sys/direct/inherited"},
+		"supervisor/internal/sys/direct/inherited": {},
+		"supervisor/internal/steer":                {},
+		"supervisor/internal/fake":                 {"supervisor/internal/keeper"},
+		"cmd/sockd":                                {"units", "supervisor"},
 	}
 	// Keeper and trampoline: the standard library and x/sys only. Machine: nothing at all.
 	outside := map[string]string{
-		"supervisor/internal/machine":        "",
-		"supervisor/internal/keeper":         "golang.org/x/sys/",
-		"supervisor/internal/sys":            "golang.org/x/sys/",
-		"supervisor/internal/sys/trampoline": "golang.org/x/sys/",
-		"supervisor/internal/sys/direct":     "golang.org/x/sys/",
+		"supervisor/internal/machine":              "",
+		"supervisor/internal/keeper":               "golang.org/x/sys/",
+		"supervisor/internal/sys":                  "golang.org/x/sys/",
+		"supervisor/internal/sys/trampoline":       "golang.org/x/sys/",
+		"supervisor/internal/sys/direct":           "golang.org/x/sys/",
+		"supervisor/internal/sys/direct/inherited": "",
 	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...").Output()
 	if err != nil {
