@@ -3,6 +3,7 @@ package steer
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -65,9 +66,16 @@ func newMaps(flows int) (*maps, error) {
 // A mapped is the engine of level EBPF. Places are keys of a map, so the kernel's
 // order does not matter, and a change is one write.
 type mapped struct {
+	s    *steering // to reach members
 	maps *maps
-	prog *ebpf.Program // nil if it was attached by an earlier supervisor
+	prog *ebpf.Program
+	// lost: the group has died and come back without its program, and every socket in
+	// it is locked.
+	lost bool
 }
+
+// errLost stands where steering would be a pretence.
+var errLost = errors.New("the group has lost its program, and no socket of it may be given another")
 
 func openEBPF(s *steering, o Options) (*mapped, error) {
 	if e, err := adoptEBPF(s, o); err == nil {
@@ -83,7 +91,7 @@ func openEBPF(s *steering, o Options) (*mapped, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &mapped{maps: m}
+	e := &mapped{s: s, maps: m}
 	if err := e.load(s, o.FlowTimeout); err != nil {
 		e.free()
 		return nil, err
@@ -112,16 +120,18 @@ func (e *mapped) load(s *steering, timeout time.Duration) error {
 	if err := e.spread(s.table, nil); err != nil {
 		return err
 	}
-	return s.attach(func(fd int) error {
-		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF, e.prog.FD())
-	})
+	return s.attach(e.attach)
+}
+
+func (e *mapped) attach(fd int) error {
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF, e.prog.FD())
 }
 
 // enterFirst also takes a socket away from the array of a supervisor that has died
 // with its descriptors: that lives as long as the old program is attached, and its
 // end comes some time after it is detached, without any news.
 func (e *mapped) enterFirst(place, fd int) error {
-	err := e.entered(place, fd)
+	err := e.put(place, fd)
 	if !errors.Is(err, unix.EBUSY) {
 		return err
 	}
@@ -129,7 +139,7 @@ func (e *mapped) enterFirst(place, fd int) error {
 		return err
 	}
 	for deadline := time.Now().Add(time.Second); ; {
-		err := e.entered(place, fd)
+		err := e.put(place, fd)
 		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
 			return err
 		}
@@ -140,48 +150,62 @@ func (e *mapped) enterFirst(place, fd int) error {
 // adoptEBPF takes over what an earlier supervisor has left in the keeper's hands. The
 // program stays attached as it is.
 func adoptEBPF(s *steering, o Options) (*mapped, error) {
-	m := new(maps)
-	for name, to := range map[string]**ebpf.Map{"sockets": &m.sockets, "table": &m.table, "counts": &m.counts, "flows": &m.flows} {
-		held, ok := o.Held[name]
-		if !ok && name == "flows" {
-			continue
-		}
-		var err error
-		if *to, err = adoptMap(held, ok); err != nil {
-			m.close()
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	e := &mapped{maps: m}
+	e := &mapped{s: s, maps: new(maps)}
+	err := e.take(o.Held)
 	t := new(table)
-	err := m.table.Lookup(uint32(0), t)
+	if err == nil {
+		err = e.maps.table.Lookup(uint32(0), t)
+	}
 	for place, fd := range s.fds {
 		if fd >= 0 && err == nil {
-			err = e.entered(place, fd)
+			err = e.put(place, fd)
 		}
 	}
 	if err != nil {
-		m.close()
+		e.free()
 		return nil, err
 	}
 	s.adopt(t)
 	return e, nil
 }
 
-func adoptMap(held int, ok bool) (*ebpf.Map, error) {
-	if !ok {
-		return nil, errors.New("not held")
+// take duplicates the descriptors held.
+func (e *mapped) take(held map[string]int) error {
+	dup := func(name string) (int, error) {
+		fd, ok := held[name]
+		if !ok {
+			return -1, fmt.Errorf("%s is not held", name)
+		}
+		return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 	}
-	fd, err := unix.FcntlInt(uintptr(held), unix.F_DUPFD_CLOEXEC, 3)
+	for name, to := range map[string]**ebpf.Map{
+		"sockets": &e.maps.sockets, "table": &e.maps.table, "counts": &e.maps.counts, "flows": &e.maps.flows,
+	} {
+		if _, ok := held[name]; !ok && name == "flows" {
+			continue
+		}
+		fd, err := dup(name)
+		if err != nil {
+			return err
+		}
+		if *to, err = ebpf.NewMapFromFD(fd); err != nil { // closes fd if it fails
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	fd, err := dup("program")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return ebpf.NewMapFromFD(fd) // closes it if it fails
+	e.prog, err = ebpf.NewProgramFromFD(fd)
+	return err
 }
 
 func (e *mapped) level() Level { return EBPF }
 
 func (e *mapped) spread(t *table, _ []int) error {
+	if e.lost {
+		return errLost
+	}
 	if err := e.maps.table.Put(uint32(0), t); err != nil {
 		return fmt.Errorf("write table: %w", err)
 	}
@@ -204,7 +228,23 @@ func (e *mapped) left(place, fd int) error {
 	return err
 }
 
+// entered attaches the program again: a group whose last member had gone is another
+// one now. A locked socket refuses, and does not need it as long as others are there.
 func (e *mapped) entered(place, fd int) error {
+	if err := e.put(place, fd); err != nil {
+		return err
+	}
+	err := e.attach(fd)
+	if err == unix.EPERM {
+		e.lost = e.lost || !e.s.other(place, func(int) bool { return true })
+		return nil
+	}
+	e.lost = false
+	return os.NewSyscallError("set SO_ATTACH_REUSEPORT_EBPF", err)
+}
+
+// put enters a socket into the map.
+func (e *mapped) put(place, fd int) error {
 	// A socket that is in the map already is refused as busy, at its own place too.
 	if same, err := e.is(place, fd); err != nil || same {
 		return err
@@ -246,6 +286,7 @@ func (e *mapped) held() map[string]int {
 	for name, m := range e.maps.named() {
 		fds[name] = m.FD()
 	}
+	fds["program"] = e.prog.FD()
 	return fds
 }
 

@@ -46,17 +46,27 @@ func (kernel) look(fd int) (bool, int, int, error) {
 }
 
 func (kernel) shutdown(fd int, stream bool) error {
-	if stream {
-		err := unix.Shutdown(fd, unix.SHUT_RD)
-		if err == unix.ENOTCONN {
-			err = nil // it did not listen
-		}
+	if !stream {
+		return connectToSelf(fd)
+	}
+	if err := unix.Shutdown(fd, unix.SHUT_RD); err != nil && err != unix.ENOTCONN { // ENOTCONN: it did not listen
 		return os.NewSyscallError("shutdown", err)
 	}
-	return connectToSelf(fd)
+	return nil
 }
 
+// listen binds first. A port that the kernel had chosen, for bind to port 0, it takes
+// back when the socket is shut down (tcp_set_state); getsockname still tells it, and
+// listen would choose another in silence. A port that was asked for by number is
+// kept, and bind is refused.
 func (kernel) listen(fd, backlog int) error {
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return os.NewSyscallError("getsockname", err)
+	}
+	if err := unix.Bind(fd, name); err != nil && err != unix.EINVAL {
+		return os.NewSyscallError("bind", err)
+	}
 	return os.NewSyscallError("listen", unix.Listen(fd, backlog))
 }
 
@@ -65,11 +75,11 @@ func (kernel) wait(d time.Duration) { <-time.After(d) }
 // connectToSelf is the way out for udp: a socket that is connected hears its peer
 // only. Its own address is one that it can always reach.
 func connectToSelf(fd int) error {
-	sa, err := unix.Getsockname(fd)
+	name, err := unix.Getsockname(fd)
 	if err != nil {
 		return os.NewSyscallError("getsockname", err)
 	}
-	switch a := sa.(type) {
+	switch a := name.(type) {
 	case *unix.SockaddrInet4:
 		if a.Addr == [4]byte{} {
 			a.Addr = [4]byte{127, 0, 0, 1}
@@ -79,7 +89,7 @@ func connectToSelf(fd int) error {
 			a.Addr = [16]byte{15: 1}
 		}
 	}
-	return os.NewSyscallError("connect", unix.Connect(fd, sa))
+	return os.NewSyscallError("connect", unix.Connect(fd, name))
 }
 
 // A kind is what the programs must know of a group.

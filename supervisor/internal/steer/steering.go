@@ -66,6 +66,10 @@ func (g *steering) Set(weights []int) error {
 
 // set makes a wish hold, or changes nothing.
 func (g *steering) set(wish []int) error {
+	if !g.other(-1, func(int) bool { return true }) {
+		g.weights = wish // nobody to steer to: the first to join is told
+		return nil
+	}
 	t := g.plan(wish)
 	err := g.engine.spread(t, g.present(wish))
 	if errors.Is(err, ErrUnsteered) {
