@@ -68,7 +68,6 @@ func program(m *maps, stream bool, timeout uint32) *ebpf.ProgramSpec {
 	if sticky {
 		ins = append(ins, knownFlow(m, timeout)...)
 	}
-	ins = append(ins, asm.Mov.Imm(asm.R0, 0).WithSymbol("probe0"))
 	for i := range probes {
 		ins = append(ins, probe(m, i)...)
 	}
@@ -117,7 +116,7 @@ func tally() asm.Instructions {
 func probe(m *maps, i int) asm.Instructions {
 	next, missing := fmt.Sprintf("probe%d", i+1), fmt.Sprintf("missing%d", i)
 	ins := asm.Instructions{
-		asm.Mov.Reg(asm.R1, asm.R7),
+		asm.Mov.Reg(asm.R1, asm.R7).WithSymbol(fmt.Sprintf("probe%d", i)),
 		asm.And.Imm(asm.R1, Slots-1),
 		asm.LSh.Imm(asm.R1, 1), // entries are u16
 		asm.LoadMapValue(asm.R2, m.table.FD(), 0),

@@ -1,9 +1,11 @@
 package steer
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -190,15 +192,29 @@ func newWorldHere(t testing.TB, network string, n int, level Level, o Options, o
 	w.g, err = Open(w.fds, level, o)
 	must(t, err)
 	t.Cleanup(func() { w.g.Close() })
-	if w.g.Level() != level {
-		t.Skipf("level %s is not to be had: %s", level, w.g.Why())
-	}
+	need(t, w.g, level)
 	t.Cleanup(func() {
 		for _, fd := range w.clients {
 			unix.Close(fd)
 		}
 	})
 	return w
+}
+
+// need skips a test where the machine does not allow the level. Where it does, and the
+// group has another level all the same, it fails.
+func need(t testing.TB, g Group, level Level) {
+	t.Helper()
+	if g.Level() == level {
+		return
+	}
+	for _, l := range Probe().Levels {
+		var errno syscall.Errno
+		if l.Level == level && errors.As(l.Err, &errno) {
+			t.Skipf("level %s is not to be had here: %s", level, l.Failed)
+		}
+	}
+	t.Fatalf("level %s, want %s: %s", g.Level(), level, g.Why())
 }
 
 func (w *kernelWorld) group() Group { return w.g }
