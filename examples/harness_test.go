@@ -19,25 +19,36 @@ import (
 	"time"
 )
 
-var built string // the folder of sockd and the example programs, built once
+// built makes sockd and the example programs once, and returns their folder.
+var built = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "sockd-examples-")
+	if err != nil {
+		return "", err
+	}
+	remove = dir
+	build := exec.Command("go", "build", "-o", dir+"/", "./cmd/sockd", "./examples/...")
+	build.Dir = ".."
+	if out, err := build.CombinedOutput(); err != nil {
+		return dir, fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return dir, nil
+})
+
+var remove string // what built made; "" if no test asked for it
+
+// binaries is built for a test.
+func binaries(t *testing.T) string {
+	t.Helper()
+	dir, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
 
 func TestMain(m *testing.M) {
-	code := 1
-	dir, err := os.MkdirTemp("", "sockd-examples-")
-	if err == nil {
-		built = dir
-		build := exec.Command("go", "build", "-o", dir+"/", "./cmd/sockd", "./examples/...")
-		build.Dir = ".."
-		var out []byte
-		if out, err = build.CombinedOutput(); err == nil {
-			code = m.Run()
-		}
-		os.Stderr.Write(out)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "build:", err)
-	}
-	os.RemoveAll(dir)
+	code := m.Run()
+	os.RemoveAll(remove)
 	os.Exit(code)
 }
 
@@ -87,12 +98,13 @@ func (p *place) link(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(p.dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	programs, err := os.ReadDir(built)
+	dir := binaries(t)
+	programs, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, program := range programs {
-		if err := os.Link(filepath.Join(built, program.Name()), filepath.Join(p.dir, "bin", program.Name())); err != nil {
+		if err := os.Link(filepath.Join(dir, program.Name()), filepath.Join(p.dir, "bin", program.Name())); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -190,8 +202,7 @@ func begin(t *testing.T, cmd *exec.Cmd) *process {
 	}
 	t.Cleanup(func() {
 		if !p.ended {
-			cmd.Process.Kill()
-			cmd.Wait()
+			p.end()
 		}
 		if t.Failed() {
 			t.Logf("%s said:\n%s", cmd.Args, p.out)
@@ -203,15 +214,20 @@ func begin(t *testing.T, cmd *exec.Cmd) *process {
 // stop sends SIGTERM and wants exit status 0.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
+	if err := p.end(); err != nil {
+		t.Errorf("%s: at SIGTERM: %v", p.Args, err)
+	}
+}
+
+// end sends SIGTERM, SIGKILL if that is not enough, and waits.
+func (p *process) end() error {
+	p.ended = true
 	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Error(err)
+		return err
 	}
 	watch := time.AfterFunc(20*time.Second, func() { p.Process.Kill() })
 	defer watch.Stop()
-	p.ended = true
-	if err := p.Wait(); err != nil {
-		t.Errorf("%s: at SIGTERM: %v", p.Args, err)
-	}
+	return p.Wait()
 }
 
 // run starts sockd with the example's units (files below its folder; none: the folder)

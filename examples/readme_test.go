@@ -72,7 +72,7 @@ func TestEachExampleIsComplete(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, program := range regexp.MustCompile(`\.\./\.\./bin/([a-z-]+)`).FindAllSubmatch(text, -1) {
-				if _, err := os.Stat(filepath.Join(built, string(program[1]))); err != nil {
+				if _, err := os.Stat(filepath.Join(binaries(t), string(program[1]))); err != nil {
 					t.Errorf("%s: %v", file, err)
 				}
 			}
