@@ -54,6 +54,7 @@ func NewLocal(o Options) (*Local, error) {
 			return nil, fmt.Errorf("keeper: subreaper: %w", err)
 		}
 		l.orphans = sys.NewOrphans()
+		l.sweeper.Orphans = l.orphans
 	}
 	if !o.NoCgroup {
 		var err error

@@ -22,7 +22,7 @@ var spawns = flag.Int("spawns", 300, "how many programs TestNoneLost starts")
 const roleEnv = "SOCKD_TEST_ROLE"
 
 func TestReaper(t *testing.T) {
-	roles := map[string]func(t *testing.T){"orphans": reapsOrphans, "main": adoptsMain, "many": noneLost}
+	roles := map[string]func(t *testing.T){"orphans": reapsOrphans, "main": adoptsMain, "many": noneLost, "trees": treesOfAReaper}
 	if name := os.Getenv(roleEnv); name != "" {
 		roles[name](t)
 		return

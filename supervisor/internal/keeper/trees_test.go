@@ -22,7 +22,21 @@ func floors(t *testing.T, test func(t *testing.T, k *keeper.Local)) {
 		}
 		test(t, newLocal(t, keeper.Options{}))
 	})
-	t.Run("no cgroup", func(t *testing.T) { test(t, newLocal(t, keeper.Options{NoCgroup: true})) })
+	t.Run("no cgroup", func(t *testing.T) {
+		// A reaper knows where to look: TestReaper runs these tests once more as one.
+		reap := os.Getenv(roleEnv) == "trees"
+		test(t, newLocal(t, keeper.Options{NoCgroup: true, Reap: reap}))
+	})
+}
+
+func treesOfAReaper(t *testing.T) {
+	t.Run("kill", TestKillEndsTheTree)
+	t.Run("leftovers", TestLeftoversAreKilled)
+	t.Run("nobody", TestNobodyKilled)
+	t.Run("bystanders", TestBystandersLive)
+	t.Run("none lost", TestNoneLost)
+	t.Run("thousand", TestThousandExits)
+	eventually(t, "zombies stay", func() bool { return len(zombies(t)) == 0 })
 }
 
 // said starts p with its descriptor 3 and output on a pipe, and returns what it

@@ -1,11 +1,8 @@
 package sys
 
 import (
-	"errors"
 	"os"
 	"os/signal"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -130,6 +127,7 @@ func (o *Orphans) set(pid int, known bool) {
 	}
 }
 
+// knows tells whether somebody waits for this child of ours.
 func (o *Orphans) knows(pid int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -146,32 +144,18 @@ func (o *Orphans) sweep() {
 	if _, err := waitid(unix.P_ALL, 0, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL); err != nil {
 		return // no dead child
 	}
-	for _, pid := range childrenOfOurs() {
+	pids, err := childrenOf(os.Getpid())
+	if err != nil {
+		pids = childrenByLook()
+	}
+	for _, pid := range pids {
 		if !o.knows(pid) {
 			waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOHANG|unix.WALL)
 		}
 	}
 }
 
-// childrenOfOurs lists our children, dead or alive. The kernel lists them by the
-// thread they belong to, if it was built to (CONFIG_PROC_CHILDREN).
-func childrenOfOurs() []int {
-	var pids []int
-	threads, _ := os.ReadDir("/proc/self/task")
-	for _, t := range threads {
-		b, err := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
-		if errors.Is(err, os.ErrNotExist) && t.Name() == strconv.Itoa(os.Getpid()) {
-			return childrenByLook()
-		}
-		for field := range strings.FieldsSeq(string(b)) {
-			if pid, err := strconv.Atoi(field); err == nil {
-				pids = append(pids, pid)
-			}
-		}
-	}
-	return pids
-}
-
+// childrenByLook is childrenOf us where the kernel keeps no lists.
 func childrenByLook() []int {
 	snap, _ := lookAround()
 	var pids []int

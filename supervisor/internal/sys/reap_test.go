@@ -185,8 +185,13 @@ func reaper() int {
 	check(err == nil && child.Execed() == nil, "start: %v", err)
 	w.Close()
 	io.ReadAtLeast(r, make([]byte, 5), 5)
+	children := func() []int {
+		pids, err := childrenOf(os.Getpid())
+		check(err == nil, "children: %v", err)
+		return pids
+	}
 	dead := func() (list []int) {
-		for _, pid := range childrenOfOurs() {
+		for _, pid := range children() {
 			if s, ok := readStat(pid); ok && s.dead() {
 				list = append(list, pid)
 			}
@@ -205,7 +210,7 @@ func reaper() int {
 	child.Signal(unix.SIGKILL)
 	child.Wait()
 	o.Reap(child.Process)
-	check(len(childrenOfOurs()) == 0, "children: %v", childrenOfOurs())
+	check(len(children()) == 0, "children: %v", children())
 	check(len(childrenByLook()) == 0, "children: %v", childrenByLook())
 	check(len(o.known) == 0, "known: %v", o.known)
 	return bad

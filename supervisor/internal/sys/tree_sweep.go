@@ -12,6 +12,10 @@ import (
 // /proc serves everybody who has asked before it began, so that a thousand runs
 // that end together cost two looks and not a thousand.
 type Sweeper struct {
+	// Orphans, if not nil, says that they come to us: then only what is below us needs
+	// to be looked at. Set it before use.
+	Orphans *Orphans
+
 	mu    sync.Mutex
 	next  *look // not yet begun
 	busy  bool
@@ -59,11 +63,20 @@ func (w *Sweeper) work() {
 		w.looks++
 		w.mu.Unlock()
 		var snap snapshot
-		if snap, l.err = lookAround(); l.err == nil {
+		if snap, l.err = w.look(l.marks); l.err == nil {
 			l.found = snap.members(l.marks)
 		}
 		close(l.done)
 	}
+}
+
+func (w *Sweeper) look(marks []Mark) (snapshot, error) {
+	if w.Orphans != nil {
+		if snap, err := w.Orphans.lookBelow(marks); err == nil {
+			return snap, nil
+		}
+	}
+	return lookAround()
 }
 
 // Has tells whether pid is a living process of the run.
