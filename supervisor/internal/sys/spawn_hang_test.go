@@ -13,13 +13,19 @@ import (
 // busyProgram makes a program whose exec hangs until release is called, as on a
 // dead mount: we hold a lease on it (fcntl(2), F_SETLEASE), which the kernel wants
 // back before anybody may open the file.
-func busyProgram(t *testing.T) (path string, release func()) {
+func busyProgram(t *testing.T, parent string) (path string, release func()) {
 	t.Helper()
 	b, err := os.ReadFile("/bin/true")
 	if err != nil {
 		t.Skip(err)
 	}
-	path = filepath.Join(t.TempDir(), "program")
+	dir, err := os.MkdirTemp(parent, "sockd-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	os.Chmod(dir, 0o755)
+	path = filepath.Join(dir, "program")
 	if err := os.WriteFile(path, b, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +50,7 @@ func TestHangingExec(t *testing.T) {
 	needDirect(t)
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
-			path, release := busyProgram(t)
+			path, release := busyProgram(t, t.TempDir())
 			s := spec(path)
 			s.Output = -1
 			child, execed, err := w.start(&s)
@@ -81,7 +87,7 @@ func TestKilledWhileHanging(t *testing.T) {
 	needDirect(t)
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
-			path, release := busyProgram(t)
+			path, release := busyProgram(t, t.TempDir())
 			defer release()
 			s := spec(path)
 			s.Output = -1
@@ -111,7 +117,7 @@ func TestKilledWhileHanging(t *testing.T) {
 // after them goes by the trampoline.
 func TestManyHang(t *testing.T) {
 	needDirect(t)
-	path, release := busyProgram(t)
+	path, release := busyProgram(t, t.TempDir())
 	var children []*Process
 	var fates []<-chan fate
 	s := spec(path)

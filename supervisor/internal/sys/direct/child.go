@@ -82,17 +82,16 @@ func identify(p *Plan, pid uintptr) {
 	}
 }
 
-// place moves the files to 0, 1, 2, … Those in the way of others are moved out of
-// it first; the new numbers stay open on exec, dup3 having no memory.
+// place moves the files to 0, 1, 2, … in this order. What is below its place would
+// be overwritten before its turn comes, and is moved out of the way first.
 //
 //go:nosplit
 //go:norace
 //go:nocheckptr
 func place(p *Plan) {
-	n := len(p.fds)
 	for i := range p.fds {
-		if fd := int(p.fds[i]); fd >= 0 && fd < n && fd != i {
-			up, _, err := syscall.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, uintptr(n))
+		if fd := int(p.fds[i]); fd >= 0 && fd < i {
+			up, _, err := syscall.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, uintptr(len(p.fds)))
 			if err != 0 {
 				die(p, err)
 			}
