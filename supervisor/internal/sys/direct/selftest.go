@@ -45,44 +45,51 @@ func startsRight() error {
 	unix.SetNonblock(pipe[0], true)
 	r := os.NewFile(uintptr(pipe[0]), "self-test")
 	defer r.Close()
-	err := startCheck(pipe[1])
+	c, err := startCheck(pipe[1])
 	unix.Close(pipe[1])
 	if err != nil {
 		return err
 	}
+	defer c.reap()
 	r.SetReadDeadline(time.Now().Add(selfTestPatience))
 	said, err := io.ReadAll(io.LimitReader(r, 4096))
-	if err == nil && string(said) != passed {
-		err = fmt.Errorf("the child says %q", said)
+	switch {
+	case err != nil:
+		unix.Kill(c.pid, unix.SIGKILL)
+		return err
+	case string(said) != passed:
+		return fmt.Errorf("the child says %q", said)
 	}
-	return err
+	return nil
 }
 
-// startCheck starts the role with output as its 1 and 2. The role ends when it has
-// spoken; then it is reaped.
-func startCheck(output int) error {
+// startCheck starts the role with output as its 1 and 2.
+func startCheck(output int) (tested, error) {
 	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("%s: %w", os.DevNull, err)
+		return tested{}, fmt.Errorf("%s: %w", os.DevNull, err)
 	}
 	defer unix.Close(null)
 	// One more, open on exec and far up, that the child is not to have.
 	leak, err := unix.FcntlInt(uintptr(null), unix.F_DUPFD, checkLeak)
 	if err != nil {
-		return fmt.Errorf("%s: %w", os.DevNull, err)
+		return tested{}, fmt.Errorf("%s: %w", os.DevNull, err)
 	}
 	defer unix.Close(leak)
 	s := checkSpec()
 	s.Files = []int{null, output, output, null}
-	return startAndReap(s)
+	return startTested(s)
 }
 
 // failsRight starts a folder, and wants to hear that this was wrong.
 func failsRight() error {
 	s := &Spec{Cgroup: -1}
 	s.Argv, s.Umask = []string{"/"}, -1
-	switch err := startAndReap(s); {
+	c, err := startTested(s)
+	switch {
 	case err == nil:
+		unix.Kill(c.pid, unix.SIGKILL)
+		c.reap()
 		return errors.New("no error for a program that is none")
 	case !errors.Is(err, unix.EACCES):
 		return err
@@ -90,28 +97,36 @@ func failsRight() error {
 	return nil
 }
 
-// startAndReap starts s and reaps the child when it ends.
-func startAndReap(s *Spec) error {
+// tested is a child of the self-test.
+type tested struct{ pid, pidfd int }
+
+// startTested starts s; with an error there is no child left.
+func startTested(s *Spec) (tested, error) {
 	p, err := Prepare(s)
 	if err != nil {
-		return err
+		return tested{}, err
 	}
 	pid, pidfd, failure, err := Start(p)
 	if err != nil {
-		return err
+		return tested{}, err
 	}
-	go func() { // whoever sweeps up orphans may be first; it is the same to us
-		for {
-			if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.EINTR {
-				break
-			}
-		}
-		if pidfd >= 0 {
-			unix.Close(pidfd)
-		}
-	}()
+	c := tested{pid, pidfd}
 	if failure != nil {
-		return failure
+		c.reap()
+		return tested{}, failure
 	}
-	return nil
+	return c, nil
+}
+
+// reap waits for the end of the child. Whoever sweeps up orphans may be first; it
+// is the same to us.
+func (c tested) reap() {
+	for {
+		if _, err := unix.Wait4(c.pid, nil, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
+	if c.pidfd >= 0 {
+		unix.Close(c.pidfd)
+	}
 }
