@@ -51,9 +51,9 @@ func (o *Orphans) lookBelow(marks []Mark) (snapshot, error) {
 }
 
 // childrenOfOurs is childrenOf us while nothing is reaped: one that goes from the
-// list while the kernel writes it can make it leave out another (children
-// in proc_pid_task(5)). In lists of others that does no harm: where there was a parent,
-// there is another look.
+// list while the kernel writes it can make it leave out another (children in
+// proc_pid_task(5)). In lists of others that does no harm: where there was a
+// parent, there is another look.
 func (o *Orphans) childrenOfOurs(self int) ([]int, error) {
 	o.forks.Lock()
 	defer o.forks.Unlock()
