@@ -30,7 +30,8 @@ type Group interface {
 	// [ErrLast]: no other place is there to take them; hold instead.
 	// [ErrNoMigration]: this kernel, or this level without the sysctl, would reset
 	// them; hold instead. [ErrDatagrams]: a udp socket keeps its datagrams.
-	// After these errors nothing has changed.
+	// After these errors nothing has changed. At level Hash, where nobody can be
+	// steered away first, a handshake that ends in the very moment is lost.
 	Flush(place int) error
 	// Join gives a place its socket: bound to the group's address and, if it is tcp,
 	// listening. Sockets join in the order in which they listened (udp: were bound),

@@ -35,11 +35,18 @@ type world interface {
 	join(place int) error
 }
 
+// inNamespace is set where the whole process has a network of its own already, and may
+// not make another.
+const inNamespace = "SOCKD_TEST_IN_NAMESPACE"
+
 // namespace gives the test a network of its own, with loopback only, so that it may
 // change sysctls and nobody else is there. The goroutine keeps its thread, which ends
 // with it.
 func namespace(t testing.TB) {
 	t.Helper()
+	if os.Getenv(inNamespace) != "" {
+		return
+	}
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Skipf("no network namespace: unshare: %v", err)
@@ -58,6 +65,9 @@ func migration(t testing.TB, on bool) {
 	value := "0"
 	if on {
 		value = "1"
+	}
+	if migrateReq() == on {
+		return
 	}
 	if err := os.WriteFile("/proc/sys/net/ipv4/tcp_migrate_req", []byte(value), 0); err != nil {
 		t.Skipf("cannot set net.ipv4.tcp_migrate_req: %v", err)
