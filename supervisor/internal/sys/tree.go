@@ -2,8 +2,10 @@ package sys
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -118,7 +120,8 @@ func lookAround() (snapshot, error) {
 	return snap, nil
 }
 
-// members lists, for each mark, the living processes of its run but for Main.
+// members lists, for each mark, the living processes of its run but for Main, the
+// oldest first.
 // Neither we nor process 1 are ever among them.
 func (snap snapshot) members(marks []Mark) [][]stat {
 	self := os.Getpid()
@@ -141,6 +144,11 @@ func (snap snapshot) members(marks []Mark) [][]stat {
 		if i, ok := snap.owner(pid, marks, of, sessions, self); ok && pid != marks[i].Main && !s.dead() {
 			found[i] = append(found[i], *s)
 		}
+	}
+	for _, list := range found { // parents first: they are not to see their children die
+		slices.SortFunc(list, func(a, b stat) int {
+			return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.pid, b.pid))
+		})
 	}
 	return found
 }
