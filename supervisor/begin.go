@@ -25,14 +25,21 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("keeper: %w", err)
 	}
-	fresh := len(inv.States) == 0
+	fresh, err := s.configuration(inv)
+	if err != nil {
+		return nil, err
+	}
 	if fd, ok := inv.Descriptors["control"]; ok {
 		s.heldControl = fd
 	}
 	for _, conf := range s.cfg.Units.Units {
 		s.units[conf.Name] = s.recall(conf, inv)
 	}
-	s.recallRemoved(inv)
+	if s.safe() != "" {
+		s.show(inv)
+		return s.openControl(dir)
+	}
+	s.takePassed(inv)
 	if err := s.openAll(fresh); err != nil {
 		s.releaseAll()
 		return nil, err
@@ -56,6 +63,36 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 	s.adoptLogs(inv)
 	s.dropStrangers(inv)
 	return control, nil
+}
+
+// configuration says which units there are: on a fresh start those of the files,
+// later those that the supervisor before was following. A crash is no reload.
+func (s *Supervisor) configuration(inv keeper.Inventory) (fresh bool, err error) {
+	set := &units.Set{}
+	for name, state := range inv.States {
+		if !strings.HasPrefix(name, confState) {
+			continue
+		}
+		var conf units.Unit
+		if err := json.Unmarshal(state, &conf); err != nil {
+			s.log.Error("saved configuration set aside", "unit", strings.TrimPrefix(name, confState), "err", err)
+			continue
+		}
+		set.Units = append(set.Units, &conf)
+	}
+	fresh = len(set.Units) == 0
+	switch {
+	case !fresh:
+		slices.SortFunc(set.Units, func(a, b *units.Unit) int { return strings.Compare(a.Name, b.Name) })
+		s.cfg.Units = set
+	case s.cfg.Units == nil && s.cfg.Load != nil:
+		if s.cfg.Units, err = s.cfg.Load(); err != nil {
+			return fresh, err
+		}
+	case s.cfg.Units == nil:
+		s.cfg.Units = set
+	}
+	return fresh, nil
 }
 
 // recall makes a unit from its saved state, or a new one if there is none.
@@ -84,7 +121,7 @@ func (s *Supervisor) recall(conf *units.Unit, inv keeper.Inventory) *unit {
 		s.log.Error("saved state set aside", "unit", conf.Name, "err", err)
 		return u
 	}
-	u.machine, u.recalled = saved.Machine, true
+	u.machine, u.recalled, u.removed = saved.Machine, true, saved.Removed
 	u.resize()
 	for _, k := range sockets {
 		if fd, ok := inv.Descriptors[k.Held]; ok {
@@ -106,19 +143,6 @@ func (s *Supervisor) setOptions(u *unit) {
 		if k.options = options[k.name]; k.options == nil {
 			k.options = &sys.Options{}
 		}
-	}
-}
-
-// recallRemoved brings back units that configuration has lost while nobody
-// supervised: they are stopped in good order.
-func (s *Supervisor) recallRemoved(inv keeper.Inventory) {
-	for name := range inv.States {
-		if s.units[name] != nil {
-			continue
-		}
-		u := s.recall(&units.Unit{Name: name, Service: &units.Service{StopSignal: 15, Umask: -1, Instances: 1}}, inv)
-		u.removed = true
-		s.units[name] = u
 	}
 }
 
@@ -195,7 +219,7 @@ func (s *Supervisor) adopt(u *unit, c keeper.Child, inv keeper.Inventory) error 
 		}
 	}
 	if fd, ok := inv.Descriptors[r.held("log")]; ok {
-		r.log, r.logDone = fd, false
+		r.log, r.logDone, r.rest = fd, false, inv.States[restState+c.ID.String()]
 		return s.readLog(r)
 	}
 	return nil
@@ -210,7 +234,7 @@ func (s *Supervisor) adoptLogs(inv keeper.Inventory) {
 		if !ok || u == nil || u.runs[id.Gen] != nil {
 			continue
 		}
-		r := &run{id: id, unit: u, notify: -1, log: fd, exited: true}
+		r := &run{id: id, unit: u, notify: -1, log: fd, exited: true, rest: inv.States[restState+id.String()]}
 		u.runs[id.Gen] = r
 		s.live++
 		if err := s.readLog(r); err != nil {
@@ -235,7 +259,7 @@ func logOf(held string) (id keeper.ID, ok bool) {
 // dropStrangers closes descriptors that belong to nothing any more, and ends runs
 // whose unit left no saved state.
 func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
-	known := map[string]bool{"control": true}
+	known := map[string]bool{"control": true, lockHeld: true}
 	for _, u := range s.units {
 		for _, k := range u.sockets {
 			known[k.held] = true

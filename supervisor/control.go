@@ -46,6 +46,9 @@ func (s *Supervisor) serveControl(dir *runtimeDir, ln net.Listener) (stop func()
 	go server.Serve(ln)
 	return func() {
 		server.Close()
+		if s.crashed != nil {
+			return
+		}
 		os.Remove(filepath.Join(dir.path, ControlSocket))
 		s.keeper.Release("control")
 	}

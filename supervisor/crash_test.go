@@ -95,6 +95,12 @@ listen = "unix://./gone.sock"
 	f.crash()
 	os.Remove(f.dir + "/gone.toml")
 	f.start()
+	if st := f.unit("gone"); st.State != "ready" { // a crash is no reload
+		t.Fatalf("%+v", st)
+	}
+	if err := f.s.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	f.until("gone is gone", func() bool { _, ok := f.s.Unit("gone"); return !ok })
 	if _, err := os.Lstat(f.dir + "/gone.sock"); err == nil {
 		t.Error("its path is left")

@@ -11,6 +11,10 @@ import (
 
 // logs reads the log pipes of all runs in one goroutine. Where the output is slow,
 // it waits, the pipes fill, and the services wait: no line is dropped.
+//
+// What a pipe holds is looked at (tee), written, and only then taken out, so that a
+// supervisor that dies loses no line: the next one finds it in the pipe. A line
+// whose end has not come is kept with the keeper.
 type logs struct {
 	watch *sys.Watcher
 	lines *lineWriter
@@ -22,6 +26,10 @@ type logs struct {
 	pipes     map[uint64]*pipe // by key
 	finishing []uint64         // to be read to their end, readable or not
 	wake      int              // an eventfd: look at finishing
+
+	glass [2]int // a pipe to look at another pipe through
+	buf   []byte
+	keep  func(src source, rest []byte) // keeps an unfinished line; nil forgets it
 }
 
 type pipe struct {
@@ -33,7 +41,7 @@ type pipe struct {
 // wakeKey is the watch key of logs.wake; runs have others.
 const wakeKey = 0
 
-func newLogs(lines *lineWriter) (*logs, error) {
+func newLogs(lines *lineWriter, keep func(source, []byte)) (*logs, error) {
 	w, err := sys.NewWatcher()
 	if err != nil {
 		return nil, err
@@ -42,22 +50,27 @@ func newLogs(lines *lineWriter) (*logs, error) {
 	if err == nil {
 		err = w.Arm(wake, wakeKey)
 	}
+	var glass [2]int
+	if err == nil {
+		err = unix.Pipe2(glass[:], unix.O_CLOEXEC|unix.O_NONBLOCK)
+	}
 	if err != nil {
 		w.Close()
 		return nil, err
 	}
 	l := &logs{watch: w, lines: lines, done: make(chan uint64), quit: make(chan struct{}), ended: make(chan struct{}),
-		pipes: map[uint64]*pipe{}, wake: wake}
+		pipes: map[uint64]*pipe{}, wake: wake, glass: glass, buf: make([]byte, 64<<10), keep: keep}
 	go l.read()
 	return l, nil
 }
 
-// add begins to read fd, the non-blocking read end of a run's log pipe. The
-// descriptor stays the caller's; key comes back through done when it is at its end.
-func (l *logs) add(key uint64, fd int, src source) error {
+// add begins to read fd, the non-blocking read end of a run's log pipe, after rest,
+// the beginning of a line that a supervisor before us kept. The descriptor stays the
+// caller's; key comes back through done when it is at its end.
+func (l *logs) add(key uint64, fd int, src source, rest []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.pipes[key] = &pipe{splitter: splitter{src: src}, fd: fd}
+	l.pipes[key] = &pipe{splitter: splitter{src: src, rest: rest}, fd: fd}
 	return l.watch.Arm(fd, key)
 }
 
@@ -90,8 +103,8 @@ const closeGrace = 100 * time.Millisecond
 func (l *logs) read() {
 	defer close(l.ended)
 	defer unix.Close(l.wake)
+	defer closePair(l.glass)
 	keys := make([]uint64, 256)
-	buf := make([]byte, 64<<10)
 	for {
 		n, err := l.watch.Wait(keys)
 		if err != nil {
@@ -99,27 +112,27 @@ func (l *logs) read() {
 		}
 		for _, key := range keys[:n] {
 			if key != wakeKey {
-				l.readKey(key, buf)
+				l.readKey(key)
 				continue
 			}
-			unix.Read(l.wake, buf[:8])
+			unix.Read(l.wake, make([]byte, 8))
 			l.watch.Arm(l.wake, wakeKey)
 			l.mu.Lock()
 			ended := l.finishing
 			l.finishing = nil
 			l.mu.Unlock()
 			for _, key := range ended {
-				l.readKey(key, buf)
+				l.readKey(key)
 			}
 		}
 	}
 }
 
-func (l *logs) readKey(key uint64, buf []byte) {
+func (l *logs) readKey(key uint64) {
 	l.mu.Lock()
 	p := l.pipes[key]
 	l.mu.Unlock()
-	if p != nil && l.readOnce(p, key, buf) {
+	if p != nil && l.readOnce(p, key) {
 		l.forget(key, p)
 	}
 }
@@ -128,7 +141,7 @@ func (l *logs) readKey(key uint64, buf []byte) {
 // keep others waiting, and says whether the pipe is at its end. Of a run that has
 // ended it takes all, but no more than a pipe can hold: whoever still writes then is
 // not of the run.
-func (l *logs) readOnce(p *pipe, key uint64, buf []byte) bool {
+func (l *logs) readOnce(p *pipe, key uint64) bool {
 	left := 0
 	for {
 		select {
@@ -139,10 +152,15 @@ func (l *logs) readOnce(p *pipe, key uint64, buf []byte) bool {
 		l.mu.Lock()
 		finishing := p.finishing // before reading: what came earlier is then in the pipe
 		l.mu.Unlock()
-		n, err := unix.Read(p.fd, buf)
+		n, err := l.look(p.fd)
 		switch {
 		case n > 0:
-			p.feed(l.lines, buf[:n])
+			had := len(p.rest)
+			p.feed(l.lines, l.buf[:n])
+			if had > 0 || len(p.rest) > 0 {
+				l.keep(p.src, p.rest)
+			}
+			l.takeOut(p.fd, n)
 			if finishing {
 				if left == 0 {
 					left, _ = unix.FcntlInt(uintptr(p.fd), unix.F_GETPIPE_SZ, 0)
@@ -162,8 +180,39 @@ func (l *logs) readOnce(p *pipe, key uint64, buf []byte) bool {
 	}
 }
 
+// look reads what is in the pipe, up to one buffer, into buf, and leaves it there.
+// No bytes and no error is the end.
+func (l *logs) look(fd int) (int, error) {
+	n, err := unix.Tee(fd, l.glass[1], len(l.buf), unix.SPLICE_F_NONBLOCK)
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	for got := 0; got < int(n); {
+		m, err := unix.Read(l.glass[0], l.buf[got:n])
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return 0, err
+		}
+		got += max(m, 0)
+	}
+	return int(n), nil
+}
+
+// takeOut removes n bytes that have been dealt with; they are there.
+func (l *logs) takeOut(fd, n int) {
+	for n > 0 {
+		m, err := unix.Read(fd, l.buf[:n])
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+		n -= max(m, 0)
+	}
+}
+
 func (l *logs) forget(key uint64, p *pipe) {
-	p.splitter.finish(l.lines)
+	if len(p.rest) > 0 {
+		p.splitter.finish(l.lines)
+		l.keep(p.src, nil)
+	}
 	l.watch.Remove(p.fd)
 	l.mu.Lock()
 	delete(l.pipes, key)
@@ -172,4 +221,9 @@ func (l *logs) forget(key uint64, p *pipe) {
 	case l.done <- key:
 	case <-l.quit:
 	}
+}
+
+func closePair(p [2]int) {
+	unix.Close(p[0])
+	unix.Close(p[1])
 }

@@ -194,7 +194,7 @@ func (s *Supervisor) releaseAll() {
 	for _, u := range s.units {
 		s.release(u.sockets)
 		u.setSockets(nil)
-		s.keeper.Save(u.conf.Name, nil)
+		s.unsave(u)
 	}
 }
 

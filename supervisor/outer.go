@@ -6,6 +6,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/sys"
 	"github.com/sockd/sockd/units"
 	"golang.org/x/sys/unix"
@@ -16,7 +17,17 @@ import (
 
 // takePassed takes the sockets of LISTEN_FDS and removes the variables, so that no
 // service inherits them.
-func (s *Supervisor) takePassed() {
+func (s *Supervisor) takePassed(inv keeper.Inventory) {
+	for name, fd := range inv.Descriptors { // the keeper was given them
+		if !strings.HasPrefix(name, passedHeld) {
+			continue
+		}
+		// A duplicate, so that it can be held under another name.
+		if dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3); err == nil {
+			s.passed = append(s.passed, dup)
+		}
+		s.keeper.Release(name)
+	}
 	for _, f := range activation.Files(true) {
 		// Out of Go's hands. Fd leaves the socket in blocking mode, as services get it.
 		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
@@ -52,6 +63,10 @@ func (s *Supervisor) dropPassed() {
 
 // outer tells an outer manager how sockd is; without one it does nothing.
 func (s *Supervisor) outer(lines ...string) {
+	if s.cfg.Keeper != nil {
+		s.cfg.Keeper.remote.Outer(strings.Join(lines, "\n"))
+		return
+	}
 	if !s.cfg.Reap { // embedded: the program speaks for itself
 		return
 	}

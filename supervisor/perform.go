@@ -161,7 +161,7 @@ func (s *Supervisor) openLog(r *run) (out int, err error) {
 
 func (s *Supervisor) readLog(r *run) error {
 	r.logKey = s.newKey(target{unit: r.unit, run: r})
-	return s.logs.add(r.logKey, r.log, source{r.id.Unit, r.id.Instance, r.id.Gen})
+	return s.logs.add(r.logKey, r.log, source{r.id.Unit, r.id.Instance, r.id.Gen}, r.rest)
 }
 
 // held is the name of one of the run's descriptors: notify/web@2.7.

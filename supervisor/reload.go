@@ -168,7 +168,7 @@ func (s *Supervisor) forget(u *unit) {
 	s.release(u.sockets)
 	u.setSockets(nil)
 	s.agenda.set(u, 0, false)
-	s.keeper.Save(u.conf.Name, nil)
+	s.unsave(u)
 	delete(s.units, u.conf.Name)
 	s.stale = true
 	s.log.Info("removed", "unit", u.conf.Name)

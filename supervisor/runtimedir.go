@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,31 +28,49 @@ func DefaultRuntimeDir() string {
 	return fmt.Sprintf("/tmp/sockd-%d", os.Getuid())
 }
 
+// lockHeld is what the keeper holds the lock of the runtime folder under, so that
+// it stays locked whoever supervises.
+const lockHeld = "lock"
+
+// madeState is the name of the saved list of folders made for the runtime folder.
+const madeState = "made/"
+
 // A runtimeDir is the locked folder of one supervisor.
 type runtimeDir struct {
 	path string
-	lock *os.File
+	lock int      // descriptor of the lock file, which the keeper owns; -1: none
 	made []string // folders made here, innermost first
 }
 
-// openRuntimeDir makes the folder, checks that it is ours alone, and locks it.
-// An empty path is no folder at all.
-func openRuntimeDir(path string) (*runtimeDir, error) {
-	if path == "" {
-		return &runtimeDir{}, nil
+// openRuntimeDir makes the folder, checks that it is ours alone, and locks it,
+// unless a supervisor before us has. An empty path is no folder at all.
+func (s *Supervisor) openRuntimeDir() (*runtimeDir, error) {
+	d := &runtimeDir{lock: -1}
+	if s.cfg.RuntimeDir == "" {
+		return d, nil
 	}
-	path, err := filepath.Abs(path)
+	var err error
+	if d.path, err = filepath.Abs(s.cfg.RuntimeDir); err != nil {
+		return nil, fmt.Errorf("runtime folder: %w", err)
+	}
+	inv, err := s.keeper.Inventory()
 	if err != nil {
-		return nil, fmt.Errorf("runtime folder: %w", err)
+		return nil, fmt.Errorf("keeper: %w", err)
 	}
-	d := &runtimeDir{path: path}
+	if fd, ok := inv.Descriptors[lockHeld]; ok {
+		d.lock = fd
+		d.made = strings.FieldsFunc(string(inv.States[madeState]), func(r rune) bool { return r == 0 })
+		return d, nil
+	}
 	if err := d.make(); err != nil {
+		d.removeMade()
 		return nil, fmt.Errorf("runtime folder: %w", err)
 	}
-	if err := d.take(); err != nil {
+	if err := d.take(s.keeper, s.pid()); err != nil {
 		d.removeMade()
 		return nil, err
 	}
+	s.keeper.Save(madeState, []byte(strings.Join(d.made, "\x00")))
 	return d, nil
 }
 
@@ -83,44 +102,53 @@ func (d *runtimeDir) make() error {
 }
 
 // take locks the folder, or says who has.
-func (d *runtimeDir) take() error {
+func (d *runtimeDir) take(k keeper.Keeper, pid int) error {
 	name := filepath.Join(d.path, "lock")
 	for {
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		if err != nil {
-			return fmt.Errorf("runtime folder: %w", err)
+			return fmt.Errorf("runtime folder: %w", &os.PathError{Op: "open", Path: name, Err: err})
 		}
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			text := make([]byte, 32)
-			n, _ := f.ReadAt(text, 0)
-			f.Close()
-			owner := "another sockd"
-			if pid, err := strconv.Atoi(strings.TrimSpace(string(text[:n]))); err == nil {
-				owner = fmt.Sprintf("sockd with pid %d", pid)
-			}
-			return fmt.Errorf("%s is in use by %s; stop that one, or choose another folder with --runtime-dir", d.path, owner)
+		if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			defer unix.Close(fd)
+			return fmt.Errorf("%s is in use by %s; stop that one, or choose another folder with --runtime-dir", d.path, ownerIn(fd))
 		}
 		// The one before may have removed the file between our open and our lock.
-		ours, err1 := f.Stat()
-		there, err2 := os.Stat(name)
-		if err1 == nil && err2 == nil && os.SameFile(ours, there) {
-			d.lock = f
+		var ours, there unix.Stat_t
+		if unix.Fstat(fd, &ours) == nil && unix.Stat(name, &there) == nil && ours.Ino == there.Ino && ours.Dev == there.Dev {
+			d.lock = fd
 			break
 		}
-		f.Close()
+		unix.Close(fd)
 	}
-	d.lock.Truncate(0)
-	d.lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0) // for people; the lock counts, also on a full disk
+	// For people; the lock counts, also on a full disk.
+	unix.Ftruncate(d.lock, 0)
+	unix.Pwrite(d.lock, []byte(strconv.Itoa(pid)+"\n"), 0)
+	if err := k.Hold(lockHeld, d.lock); err != nil {
+		unix.Close(d.lock)
+		return fmt.Errorf("runtime folder: %w", err)
+	}
 	return nil
 }
 
+// ownerIn says who has written his pid into a lock file.
+func ownerIn(fd int) string {
+	text := make([]byte, 32)
+	n, _ := unix.Pread(fd, text, 0)
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(text[:max(n, 0)]))); err == nil {
+		return fmt.Sprintf("sockd with pid %d", pid)
+	}
+	return "another sockd"
+}
+
 // close removes the lock and the folders made here.
-func (d *runtimeDir) close() {
-	if d.lock == nil {
+func (d *runtimeDir) close(k keeper.Keeper) {
+	if d.lock < 0 {
 		return
 	}
 	os.Remove(filepath.Join(d.path, "lock"))
-	d.lock.Close()
+	k.Release(lockHeld)
+	k.Save(madeState, nil)
 	d.removeMade()
 }
 

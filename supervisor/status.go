@@ -18,7 +18,8 @@ type UnitStatus struct {
 	State     string           `json:"state"` // of all instances in one word: see Summary
 	Start     string           `json:"start,omitempty"`
 	Essential bool             `json:"essential,omitempty"`
-	Removed   bool             `json:"removed,omitempty"` // configuration has it no more; it is leaving
+	Safe      string           `json:"safe_mode,omitempty"` // why sockd changes nothing at the moment
+	Removed   bool             `json:"removed,omitempty"`   // configuration has it no more; it is leaving
 	Instances []InstanceStatus `json:"instances"`
 	Sockets   []SocketStatus   `json:"sockets"`
 	LastGen   uint64           `json:"last_generation"`
@@ -104,7 +105,7 @@ func (s *Supervisor) sorted() []*unit {
 }
 
 func (s *Supervisor) statusOf(u *unit) *UnitStatus {
-	st := &UnitStatus{Name: u.conf.Name, File: u.conf.File, Up: u.machine.Up, Removed: u.removed, LastGen: u.machine.LastGen,
+	st := &UnitStatus{Name: u.conf.Name, File: u.conf.File, Up: u.machine.Up, Removed: u.removed, Safe: s.safe(), LastGen: u.machine.LastGen,
 		Instances: []InstanceStatus{}, Sockets: make([]SocketStatus, 0, len(u.sockets))}
 	if sv := u.conf.Service; sv != nil {
 		st.Start, st.Essential = string(sv.Start), sv.Essential

@@ -22,10 +22,14 @@ import (
 // no control socket, and writes to standard output and the default logger.
 type Config struct {
 	// Units are supervised from the start. They must have come from units.Load or
-	// units.Parse, which apply the defaults.
+	// units.Parse, which apply the defaults. Nil: what Load returns.
 	Units *units.Set
-	// Load reads the units again for Reload. Nil: Reload is refused.
+	// Load reads the units at the start, where Units is nil, and again for Reload.
+	// Nil: Reload is refused.
 	Load func() (*units.Set, error)
+	// Keeper holds sockets and processes, and goes on when this process ends: see
+	// Keep and Attach. Nil: this process holds them.
+	Keeper *Keeper
 	// RuntimeDir holds the control socket; it is made if missing, with mode 0700.
 	// A second supervisor on the same folder is refused. Empty: no control socket.
 	RuntimeDir string
@@ -65,6 +69,7 @@ type Supervisor struct {
 	follow      []news // events that performing has brought about, not yet handled
 	untold      []Event
 	stopping    bool
+	crashed     error      // it ends without any order: nothing is released or removed
 	ended       *ExitError // an essential unit has ended for good
 	heldControl int        // the control socket's descriptor, if a supervisor before us made it; else -1
 	passed      []int      // sockets that an outer manager gave us and nobody has taken
@@ -116,8 +121,8 @@ func New(cfg Config) *Supervisor {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	if cfg.Units == nil {
-		cfg.Units = &units.Set{}
+	if cfg.Keeper != nil {
+		cfg.keeper = cfg.Keeper.remote
 	}
 	return &Supervisor{
 		cfg: cfg, log: cfg.Log, keeper: cfg.keeper, heldControl: -1,
@@ -136,26 +141,30 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		return errors.New("supervisor: Run was called before")
 	}
 	defer close(s.quit)
-	dir, err := openRuntimeDir(s.cfg.RuntimeDir)
-	if err != nil {
-		return err
-	}
-	defer dir.close()
 	if s.keeper == nil {
+		var err error
 		if s.keeper, err = keeper.NewLocal(keeper.Options{Reap: s.cfg.Reap}); err != nil {
 			return fmt.Errorf("keeper: %w", err)
 		}
 		defer s.keeper.Close()
 	}
+	dir, err := s.openRuntimeDir()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if s.crashed == nil {
+			dir.close(s.keeper)
+		}
+	}()
 	if s.watch, err = sys.NewWatcher(); err != nil {
 		return fmt.Errorf("watch: %w", err)
 	}
 	defer s.watch.Close()
-	if s.logs, err = newLogs(&lineWriter{out: s.cfg.Output, format: s.cfg.Format, colour: s.cfg.Colour, now: time.Now}); err != nil {
+	if s.logs, err = newLogs(&lineWriter{out: s.cfg.Output, format: s.cfg.Format, colour: s.cfg.Colour, now: time.Now}, s.keepRest); err != nil {
 		return fmt.Errorf("logs: %w", err)
 	}
 	defer s.logs.close()
-	s.takePassed()
 	control, err := s.begin(dir)
 	if err != nil {
 		return err
@@ -163,6 +172,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	defer s.serveControl(dir, control)()
 	go s.forwardWatch()
 	close(s.started)
+	if s.safe() != "" {
+		return s.answer(ctx)
+	}
 	if s.cfg.Reap { // a process of our own: what reading many units took goes back to the system
 		go debug.FreeOSMemory()
 	}
@@ -175,6 +187,10 @@ func (s *Supervisor) loop(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	done := ctx.Done()
+	var gone <-chan struct{}
+	if s.cfg.Keeper != nil {
+		gone = s.cfg.Keeper.remote.Gone()
+	}
 	var late <-chan time.Time // when waiting for the output ends
 	for {
 		s.settleFollowing()
@@ -211,8 +227,12 @@ func (s *Supervisor) loop(ctx context.Context) error {
 		case <-done:
 			done = nil
 			s.stopAll(context.Cause(ctx).Error())
+		case <-gone:
+			s.crashed = errKeeperGone
+			return s.crashed
 		case <-s.cfg.abrupt:
-			return errAbrupt
+			s.crashed = errAbrupt
+			return s.crashed
 		}
 	}
 }

@@ -34,6 +34,7 @@ type unit struct {
 	at    machine.Instant // its appointment in the agenda
 	place int             // where in the heap, from 1; 0: not there
 
+	savedConf    *units.Unit     // conf as it was saved
 	savedSockets json.RawMessage // sockets as they are saved; nil: to be made again
 
 	published atomic.Pointer[UnitStatus]
@@ -66,6 +67,7 @@ type run struct {
 	log      int
 	logKey   uint64
 	logDone  bool
+	rest     []byte // an unfinished line that a supervisor before us had read
 	exited   bool
 	status   string // STATUS=
 	errno    int    // ERRNO=

@@ -38,7 +38,13 @@ func misuse(format string, args ...any) error {
 	return &exitError{code: exitMisuse, text: fmt.Sprintf(format, args...)}
 }
 
-func main() { os.Exit(execute(os.Args[1:])) }
+func main() {
+	code := execute(os.Args[1:])
+	if attached != nil {
+		attached.Bye(code)
+	}
+	os.Exit(code)
+}
 
 func execute(args []string) int {
 	root := newRoot()

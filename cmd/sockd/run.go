@@ -64,42 +64,54 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 			return misuse("a command after -- needs a socket: -l ADDRESS")
 		}
 	}
-	var (
-		set  *units.Set
-		load func() (*units.Set, error)
-		err  error
-	)
-	if adhoc {
-		unit, err := f.unit(cmd, args)
+	load, err := f.loader(cmd, args, adhoc)
+	if err != nil {
+		return err
+	}
+	if f.emit {
+		set, err := load()
 		if err != nil {
 			return err
 		}
-		if f.emit {
-			text, err := unit.TOML()
-			if err == nil {
-				_, err = os.Stdout.Write(text)
-			}
-			return err
+		text, err := set.Units[0].TOML()
+		if err == nil {
+			_, err = os.Stdout.Write(text)
 		}
-		set = &units.Set{Units: []*units.Unit{unit}}
-	} else {
-		paths, err := unitPaths(args)
-		if err != nil {
-			return err
+		return err
+	}
+	log, flush := newLog(os.Stderr, f.logFormat)
+	defer flush()
+	if attached, err = supervisor.Attach(); err != nil {
+		return err
+	}
+	if attached == nil { // this process becomes the keeper, and starts itself again
+		code, err := supervisor.Keep(os.Args, log)
+		if code != exitDone && err == nil {
+			return &exitError{code: code}
 		}
-		load = func() (*units.Set, error) { return units.Load(paths...) }
-		if set, err = load(); err != nil {
-			return problems(err)
-		}
+		return err
 	}
 	dir, err := runtimeDir(cmd, adhoc)
 	if err != nil {
 		return err
 	}
 	return supervise(supervisor.Config{
-		Units: set, Load: load, RuntimeDir: dir, Reap: true,
+		Load: load, RuntimeDir: dir, Keeper: attached, Log: log,
 		Output: os.Stdout, Format: supervisor.Format(f.logFormat), Colour: colours(os.Stdout),
-	}, f.logFormat)
+	})
+}
+
+// attached is the keeper that has started this process; nil in every other.
+var attached *supervisor.Keeper
+
+// loader returns what reads the units: from files, or from the flags.
+func (f *runFlags) loader(cmd *cobra.Command, args []string, adhoc bool) (func() (*units.Set, error), error) {
+	if !adhoc {
+		paths, err := unitPaths(args)
+		return func() (*units.Set, error) { return units.Load(paths...) }, err
+	}
+	unit, err := f.unit(cmd, args)
+	return func() (*units.Set, error) { return &units.Set{Units: []*units.Unit{unit}}, nil }, err
 }
 
 // unitPaths are the files and folders to read.
@@ -131,29 +143,25 @@ func runtimeDir(cmd *cobra.Command, adhoc bool) (string, error) {
 	}
 	dir = supervisor.DefaultRuntimeDir()
 	if adhoc {
-		dir = filepath.Join(dir, fmt.Sprintf("run-%d", os.Getpid()))
+		dir = filepath.Join(dir, fmt.Sprintf("run-%d", os.Getppid())) // the keeper's: that is the one people see
 	}
 	return dir, nil
 }
 
-// supervise runs until a signal ends it.
-func supervise(cfg supervisor.Config, logFormat string) error {
-	log, flush := newLog(os.Stderr, logFormat)
-	defer flush()
-	cfg.Log = log
+// supervise runs until a signal ends it, of those that the keeper passes on.
+func supervise(cfg supervisor.Config) error {
 	s := supervisor.New(cfg)
-
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
 	ctx, stop := context.WithCancelCause(context.Background())
 	defer stop(nil)
+	signal.Ignore(syscall.SIGPIPE) // somebody may stop reading our output
 	go func() {
 		interrupted := false
-		for sig := range signals {
+		for sig := range attached.Orders() {
 			switch {
+			case sig == syscall.SIGHUP && attached.Safe():
+				os.Exit(exitFailed) // without a word to the keeper: it starts another supervisor
 			case sig == syscall.SIGHUP:
 				s.Reload(ctx) // it logs what was wrong
-			case sig == syscall.SIGPIPE: // somebody has stopped reading our output
 			case sig == syscall.SIGINT && interrupted:
 				s.Kill()
 			default:
@@ -167,5 +175,5 @@ func supervise(cfg supervisor.Config, logFormat string) error {
 	if errors.As(err, &ended) {
 		return &exitError{code: ended.Code}
 	}
-	return err
+	return problems(err)
 }

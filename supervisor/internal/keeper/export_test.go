@@ -19,7 +19,7 @@ func Served(t testing.TB, l *Local) *Remote {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := talk(l, w, slog.New(slog.DiscardHandler))
+	s := talk(l, w, slog.New(slog.DiscardHandler), nil)
 	go func() {
 		for {
 			select {

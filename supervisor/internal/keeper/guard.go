@@ -18,6 +18,10 @@ type Duty struct {
 	Env  []string // complete; the guard adds FDVariable and, in need, SafeVariable
 	Log  *slog.Logger
 
+	// Outer says something to the manager that has started the keeper, in the words
+	// of sd_notify(3): it listens to the keeper's process only. Nil: there is none.
+	Outer func(text string)
+
 	// Watchdog is how long a supervisor may be stopped, or leave news without an
 	// acknowledgement, before it is killed. Default 10s.
 	Watchdog time.Duration
@@ -114,7 +118,7 @@ func (g *guard) supervise() (code int, done bool, err error) {
 		g.reason = err.Error()
 		return 0, false, err
 	}
-	s := talk(g.local, w, g.Log)
+	s := talk(g.local, w, g.Log, g.Outer)
 	exit := make(chan string, 1)
 	go func() {
 		st, _ := p.Wait()
@@ -122,8 +126,7 @@ func (g *guard) supervise() (code int, done bool, err error) {
 		exit <- describe(st)
 	}()
 	g.attend(s, p, exit)
-	w.close()
-	<-s.ended
+	s.hearOut()
 	if bye := s.bye.Load(); bye != 0 {
 		return int(bye &^ saidBye), true, nil
 	}

@@ -156,6 +156,11 @@ func (r *Remote) Acknowledge(ev Event) error {
 	return r.tellLocked(opAcknowledge, nil, func(p *packer) { p.event(ev) })
 }
 
+// Outer has the keeper speak to the manager that started it.
+func (r *Remote) Outer(text string) error {
+	return r.tell(opOuter, nil, func(p *packer) { p.text(text) })
+}
+
 // Bye tells the keeper to end too, with that exit code.
 func (r *Remote) Bye(code int) error {
 	return r.tell(opBye, nil, func(p *packer) { p.number(code) })

@@ -1,11 +1,14 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +20,8 @@ type session struct {
 	log   *slog.Logger
 	wire  *wire
 
+	outer   func(text string) // speaks to an outer manager; nil: there is none
+
 	writing sync.Mutex
 	hello   atomic.Bool
 	bye     atomic.Int64  // exit code and 1<<32 once said
@@ -26,9 +31,25 @@ type session struct {
 
 const saidBye = 1 << 32
 
+// lastWords is how long what a supervisor said before its end is listened to; there
+// is no more when it is through, unless somebody else has its end of the wire.
+const lastWords = time.Second
+
+// hearOut takes what a supervisor that has ended said before, and ends the talk.
+func (s *session) hearOut() {
+	timer := time.NewTimer(lastWords)
+	defer timer.Stop()
+	select {
+	case <-s.ended:
+	case <-timer.C:
+	}
+	s.wire.close()
+	<-s.ended
+}
+
 // talk serves the supervisor at the other end of w until it goes.
-func talk(l *Local, w *wire, log *slog.Logger) *session {
-	s := &session{local: l, log: log, wire: w, acked: make(chan struct{}, 1), ended: make(chan struct{})}
+func talk(l *Local, w *wire, log *slog.Logger, outer func(string)) *session {
+	s := &session{local: l, log: log, wire: w, outer: outer, acked: make(chan struct{}, 1), ended: make(chan struct{})}
 	go s.serve()
 	return s
 }
@@ -38,7 +59,7 @@ func (s *session) serve() {
 	for {
 		m, err := s.wire.read()
 		if err != nil {
-			if err != net.ErrClosed {
+			if err != net.ErrClosed && !errors.Is(err, os.ErrClosed) {
 				s.log.Error("supervisor not understood", slog.Any("err", err))
 			}
 			return
@@ -120,6 +141,14 @@ func (s *session) handle(m message) error {
 		}
 		s.heard()
 		return s.local.Acknowledge(ev)
+	case opOuter:
+		text := u.text()
+		if err := u.end(); err != nil {
+			return err
+		}
+		if s.outer != nil {
+			s.outer(text)
+		}
 	case opBye:
 		code := u.number()
 		if err := u.end(); err != nil {

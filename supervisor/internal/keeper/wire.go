@@ -28,6 +28,7 @@ import (
 //	main      id, pid                           answer    error text, or nothing
 //	save      unit, bytes
 //	acknowledge  event
+//	outer     what an outer manager is to know
 //	bye       exit code                         order     a signal the keeper was sent
 //
 // Requests are taken in order and, but for inventory and main, not answered: what
@@ -53,6 +54,7 @@ const (
 	opAcknowledge
 	opBye
 	opOrder
+	opOuter
 )
 
 // wireVersion is raised when a message changes its meaning. A keeper refuses a

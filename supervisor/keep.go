@@ -1,0 +1,112 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"golang.org/x/sys/unix"
+)
+
+// Two processes: the one that was started is the keeper and calls Keep; it starts
+// itself again in the role of the supervisor, which calls Attach.
+
+// Keep makes this process a keeper. It starts argv, which is this program again,
+// as the supervisor, and another one whenever that ends without having said Bye; it
+// holds sockets, processes and saved state meanwhile. It returns the exit code that
+// the last supervisor said Bye with. The signals TERM, INT and HUP are passed on.
+// The process becomes a subreaper and must have no children of its own.
+func Keep(argv []string, log *slog.Logger) (code int, err error) {
+	local, err := keeper.NewLocal(keeper.Options{Reap: true, Log: log})
+	if err != nil {
+		return 1, fmt.Errorf("keeper: %w", err)
+	}
+	defer local.Close()
+	for i, f := range activation.Files(true) { // of an outer manager: for the supervisor to look at
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+		f.Close()
+		if err == nil {
+			err = local.Hold(passedHeld+strconv.Itoa(i), fd)
+		}
+		if err != nil {
+			log.Warn("passed socket lost", "name", f.Name(), "err", err)
+		}
+	}
+	outer := func(text string) {
+		if _, err := daemon.SdNotify(false, text); err != nil {
+			log.Warn("outer manager not told", "err", err)
+		}
+	}
+	return keeper.Guard(local, keeper.Duty{Argv: argv, Env: os.Environ(), Log: log, Outer: outer})
+}
+
+// passedHeld begins the names of sockets that an outer manager gave to the keeper.
+const passedHeld = "passed/"
+
+// A Keeper is the other end of Keep, in the supervisor's process.
+type Keeper struct {
+	remote *keeper.Remote
+	safe   string
+	orders chan os.Signal
+}
+
+// Attach returns the keeper that has started this process, or nil if none has. It
+// removes what it has read from the environment.
+func Attach() (*Keeper, error) {
+	text, ok := os.LookupEnv(keeper.FDVariable)
+	if !ok {
+		return nil, nil
+	}
+	safe := os.Getenv(keeper.SafeVariable)
+	os.Unsetenv(keeper.FDVariable)
+	os.Unsetenv(keeper.SafeVariable)
+	fd, err := strconv.Atoi(text)
+	if err != nil || fd < 3 {
+		return nil, fmt.Errorf("%s=%q is no descriptor", keeper.FDVariable, text)
+	}
+	syscall.CloseOnExec(fd)
+	remote, err := keeper.Dial(fd)
+	if err != nil {
+		return nil, fmt.Errorf("keeper: %w", err)
+	}
+	k := &Keeper{remote: remote, safe: strings.TrimSpace(safe), orders: make(chan os.Signal, 16)}
+	go func() {
+		for {
+			select {
+			case sig := <-remote.Orders():
+				k.orders <- sig
+			case <-remote.Gone():
+				return
+			}
+		}
+	}()
+	return k, nil
+}
+
+// Orders are the signals that the keeper's process was sent.
+func (k *Keeper) Orders() <-chan os.Signal { return k.orders }
+
+// Safe says whether this supervisor is in safe mode: it answers and changes nothing,
+// since those before it have died one after the other.
+func (k *Keeper) Safe() bool { return k.safe != "" }
+
+// Bye ends the keeper too, with that exit code, once this process has ended.
+func (k *Keeper) Bye(code int) error { return k.remote.Bye(code) }
+
+// pid is the process that people started: the keeper's where there is one.
+func (s *Supervisor) pid() int {
+	if s.cfg.Keeper != nil {
+		return os.Getppid()
+	}
+	return os.Getpid()
+}
+
+// errKeeperGone: nothing can be held or started any more.
+var errKeeperGone = errors.New("the keeper's process has ended")
