@@ -12,11 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/supervisor/internal/sys"
 )
 
 // A child that is stopped before exec stands in nobody's way, and can be killed:
-// there was no program, so it is a failed start.
+// there was no program, so it is a failed start. Without the trampoline, no signal
+// of ours is there before exec.
 func TestStuckBeforeExec(t *testing.T) {
+	sys.AlwaysTrampoline(true)
+	defer sys.AlwaysTrampoline(false)
 	floors(t, func(t *testing.T, k *keeper.Local) {
 		const want = 10 // more than may fork at once
 		stuck := map[keeper.ID]bool{}
@@ -25,7 +29,7 @@ func TestStuckBeforeExec(t *testing.T) {
 				t.Skip("this machine is too quick: the program runs before the signal is there")
 			}
 			web := id("web", gen)
-			ok(t, k.Spawn(web, shell("exit 0")))
+			ok(t, k.Spawn(web, process("sleep", "1000")))
 			ok(t, k.Signal(web, unix.SIGSTOP)) // kept for the child, and sent as soon as it is there
 			eventually(t, "neither stopped nor running", func() bool {
 				for _, c := range children(t, k) {

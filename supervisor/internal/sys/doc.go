@@ -1,4 +1,4 @@
-// Package sys touches Linux: it binds and watches sockets, starts programs
+// Package sys touches Linux: it binds and watches sockets, starts programs, directly or
 // through the trampoline, waits for them and ends whole process trees.
 //
 // It holds no state of a unit and decides nothing: no restart, no timeout, no

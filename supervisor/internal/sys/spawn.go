@@ -30,14 +30,19 @@ type Failure = trampoline.Failure
 // A Starting is a child between fork and exec.
 type Starting struct {
 	*Process
-	status *os.File // reading end of the status pipe
+	status *os.File    // reading end of the trampoline's status pipe
+	fates  <-chan fate // in its place where there is no trampoline
 }
 
-// Start forks a child that will become the program. It returns as soon as the
-// trampoline runs, about a millisecond later; Execed tells how it went on. The
-// error is a *Failure of stage fork, and means that there is no child.
+// Start forks a child that will become the program, directly where that works and
+// else through the trampoline; nobody can tell which. It returns as soon as there
+// is a child, in about a millisecond; Execed tells how it went on. The error is a
+// *Failure of stage fork, and means that there is no child.
 func Start(s *Spec) (*Starting, error) {
-	child, err := start(s)
+	child, ok, err := startDirect(s)
+	if !ok {
+		child, err = start(s)
+	}
 	if err != nil {
 		var errno syscall.Errno
 		if !errors.As(err, &errno) {
@@ -135,6 +140,9 @@ func sealedJob(j *trampoline.Job) (fd int, err error) {
 // Execed waits until the program runs, or tells the step that failed. After a
 // failure the child is dead or about to die, and is still to be waited for.
 func (s *Starting) Execed() error {
+	if s.fates != nil {
+		return s.fate()
+	}
 	defer s.status.Close()
 	b, err := io.ReadAll(io.LimitReader(s.status, trampoline.MaxReport))
 	if err != nil {

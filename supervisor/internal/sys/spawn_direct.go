@@ -21,7 +21,14 @@ const (
 	directMost = 32
 )
 
-var directWaiting atomic.Int32
+var (
+	directWaiting atomic.Int32
+	directOff     atomic.Bool
+)
+
+// AlwaysTrampoline makes every later start go through the trampoline, or no longer.
+// It is for tests, and for finding out who is to blame.
+func AlwaysTrampoline(always bool) { directOff.Store(always) }
 
 // A fate is what has come of a child that was started directly.
 type fate struct {
@@ -31,19 +38,18 @@ type fate struct {
 }
 
 // startDirect starts s without the trampoline; not ok if it has to be with it, for
-// whatever is wrong with the job itself is left to the trampoline to say. fates
-// gives, once, what came of it: at once in most cases, but an exec may hang.
-func startDirect(s *Spec) (child *Process, fates <-chan fate, ok bool, err error) {
-	if direct.SelfTest() != nil {
-		return nil, nil, false, nil
+// whatever is wrong with the job itself is left to the trampoline to say.
+func startDirect(s *Spec) (child *Starting, ok bool, err error) {
+	if directOff.Load() || direct.SelfTest() != nil {
+		return nil, false, nil
 	}
 	plan, err := plan(s)
 	if err != nil {
-		return nil, nil, false, nil
+		return nil, false, nil
 	}
 	if directWaiting.Add(1) > directMost {
 		directWaiting.Add(-1)
-		return nil, nil, false, nil
+		return nil, false, nil
 	}
 	told := make(chan fate, 1)
 	go func() {
@@ -54,9 +60,21 @@ func startDirect(s *Spec) (child *Process, fates <-chan fate, ok bool, err error
 	}()
 	f := born(plan, told)
 	if f.err != nil {
-		return nil, nil, true, f.err
+		return nil, true, f.err
 	}
-	return newProcess(f.pid, f.pidfd), told, true, nil
+	return &Starting{Process: newProcess(f.pid, f.pidfd), fates: told}, true, nil
+}
+
+// fate is Execed without a trampoline: known by now in most cases, but an exec may hang.
+func (s *Starting) fate() error {
+	switch f := <-s.fates; {
+	case f.failure == nil:
+		return nil
+	case f.failure.Stage == "killed":
+		return s.endedEarly()
+	default:
+		return f.failure
+	}
 }
 
 // born waits until the child has come to exec, or for a while and then until

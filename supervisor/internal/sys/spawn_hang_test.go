@@ -118,24 +118,23 @@ func TestKilledWhileHanging(t *testing.T) {
 func TestManyHang(t *testing.T) {
 	needDirect(t)
 	path, release := busyProgram(t, t.TempDir())
-	var children []*Process
-	var fates []<-chan fate
+	var children []*Starting
 	s := spec(path)
 	s.Output = -1
 	for range directMost {
-		child, f, ok, err := startDirect(&s)
+		child, ok, err := startDirect(&s)
 		if !ok || err != nil {
 			t.Fatal(ok, err)
 		}
-		children, fates = append(children, child), append(fates, f)
+		children = append(children, child)
 	}
-	if _, _, ok, _ := startDirect(&s); ok {
+	if _, ok, _ := startDirect(&s); ok {
 		t.Error("one more than the most")
 	}
 	release()
-	for i, child := range children {
-		if f := <-fates[i]; f.failure != nil || f.pid != child.Pid {
-			t.Error(f, child.Pid)
+	for _, child := range children {
+		if err := child.Execed(); err != nil {
+			t.Error(err)
 		}
 		if st, err := child.Wait(); err != nil || st != (Status{}) {
 			t.Error(st, err)

@@ -31,19 +31,14 @@ func throughTrampoline(s *Spec) (*Process, func() error, error) {
 }
 
 func directly(s *Spec) (*Process, func() error, error) {
-	child, fates, ok, err := startDirect(s)
+	child, ok, err := startDirect(s)
 	if !ok {
 		return nil, nil, errors.New("not for the direct way")
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	return child, func() error {
-		if f := <-fates; f.failure != nil {
-			return f.failure
-		}
-		return nil
-	}, nil
+	return child.Process, child.Execed, nil
 }
 
 func needDirect(t testing.TB) {
