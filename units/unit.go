@@ -17,40 +17,41 @@ import (
 type Set struct{ Units []*Unit }
 
 // A Unit is one TOML file: one service and the sockets it is given. Every default
-// is applied and every relative path resolved.
+// is applied and every relative path resolved. Its JSON holds what is not zero, and
+// is for sockd itself: TOML is what people write.
 type Unit struct {
-	Name    string   // the file's name without .toml
-	File    string   // as it was found: what messages say
-	Dir     string   // the file's folder, absolute: where relative paths start
-	Service *Service // nil: the unit only holds sockets
-	Sockets []Socket // in file order; nil: a plain supervised service
+	Name    string   `json:",omitzero"` // the file's name without .toml
+	File    string   `json:",omitzero"` // as it was found: what messages say
+	Dir     string   `json:",omitzero"` // the file's folder, absolute: where relative paths start
+	Service *Service `json:",omitzero"` // nil: the unit only holds sockets
+	Sockets []Socket `json:",omitzero"` // in file order; nil: a plain supervised service
 }
 
 // A Service is the command and how to run it. The key of each field, its default
 // and its meaning stand in keys.go, from which the reference is made.
 type Service struct {
-	Exec               []string
-	Directory          string   // absolute
-	Environment        []string // KEY=value, later ones win
-	EnvironmentFiles   []string // absolute; a leading "-" says that the file may be missing
-	InheritEnvironment bool
-	User, Group        string // names or numbers; "" is sockd's own
-	Umask              int    // -1: sockd's own
+	Exec               []string `json:",omitzero"`
+	Directory          string   `json:",omitzero"` // absolute
+	Environment        []string `json:",omitzero"` // KEY=value, later ones win
+	EnvironmentFiles   []string `json:",omitzero"` // absolute; a leading "-" says that the file may be missing
+	InheritEnvironment bool     `json:",omitzero"`
+	User, Group        string   `json:",omitzero"` // names or numbers; "" is sockd's own
+	Umask              int      `json:",omitzero"` // -1: sockd's own
 
-	Start        Start
-	Instances    int
-	Ready        Ready
-	StartTimeout time.Duration // 0: none
-	StopTimeout  time.Duration // 0: none
-	StopSignal   syscall.Signal
-	ReloadSignal syscall.Signal // 0: off
-	Watchdog     time.Duration  // 0: off
+	Start        Start          `json:",omitzero"`
+	Instances    int            `json:",omitzero"`
+	Ready        Ready          `json:",omitzero"`
+	StartTimeout time.Duration  `json:",omitzero"` // 0: none
+	StopTimeout  time.Duration  `json:",omitzero"` // 0: none
+	StopSignal   syscall.Signal `json:",omitzero"`
+	ReloadSignal syscall.Signal `json:",omitzero"` // 0: off
+	Watchdog     time.Duration  `json:",omitzero"` // 0: off
 
-	Restart         Restart
-	RestartDelay    time.Duration
-	RestartDelayMax time.Duration
-	RestartReset    time.Duration
-	Essential       bool
+	Restart         Restart       `json:",omitzero"`
+	RestartDelay    time.Duration `json:",omitzero"`
+	RestartDelayMax time.Duration `json:",omitzero"`
+	RestartReset    time.Duration `json:",omitzero"`
+	Essential       bool          `json:",omitzero"`
 }
 
 // Start says when a service is started.
@@ -84,34 +85,34 @@ const (
 
 // A Socket is what one table [socket.NAME] says.
 type Socket struct {
-	Name        string
-	Listen      []Address // in file order
-	PerInstance bool
-	ReusePort   bool
-	ReuseAddr   *bool // nil: on for stream, off for datagram, decided per address
-	NonBlocking bool
-	Backlog     int  // 0: the system's maximum
-	IPv6Only    bool // no IPv4 where an address would take both; tcp6 and udp6 never take it
+	Name        string    `json:",omitzero"`
+	Listen      []Address `json:",omitzero"` // in file order
+	PerInstance bool      `json:",omitzero"`
+	ReusePort   bool      `json:",omitzero"`
+	ReuseAddr   *bool     `json:",omitzero"` // nil: on for stream, off for datagram, decided per address
+	NonBlocking bool      `json:",omitzero"`
+	Backlog     int       `json:",omitzero"` // 0: the system's maximum
+	IPv6Only    bool      `json:",omitzero"` // no IPv4 where an address would take both; tcp6 and udp6 never take it
 
-	FreeBind     bool
-	Transparent  bool
-	BindToDevice string
+	FreeBind     bool   `json:",omitzero"`
+	Transparent  bool   `json:",omitzero"`
+	BindToDevice string `json:",omitzero"`
 	// Numbers and times with their systemd namesakes; nil or 0 leaves the system's.
-	Mark          *int
-	Priority      *int
-	ReceiveBuffer int // bytes
-	SendBuffer    int // bytes
-	KeepAlive     bool
-	NoDelay       bool
-	DeferAccept   time.Duration
-	FastOpen      int // queue length; 0: off
-	IPTOS         *int
-	IPTTL         *int
+	Mark          *int          `json:",omitzero"`
+	Priority      *int          `json:",omitzero"`
+	ReceiveBuffer int           `json:",omitzero"` // bytes
+	SendBuffer    int           `json:",omitzero"` // bytes
+	KeepAlive     bool          `json:",omitzero"`
+	NoDelay       bool          `json:",omitzero"`
+	DeferAccept   time.Duration `json:",omitzero"`
+	FastOpen      int           `json:",omitzero"` // queue length; 0: off
+	IPTOS         *int          `json:",omitzero"`
+	IPTTL         *int          `json:",omitzero"`
 
-	Mode, DirectoryMode fs.FileMode // Unix paths
-	User, Group         string      // Unix paths: owner; "" is sockd's own
+	Mode, DirectoryMode fs.FileMode `json:",omitzero"` // Unix paths
+	User, Group         string      `json:",omitzero"` // Unix paths: owner; "" is sockd's own
 
-	Optional []string // keys of this table whose failure is a warning
+	Optional []string `json:",omitzero"` // keys of this table whose failure is a warning
 }
 
 // An Address is where a socket listens. Network is Go's name for it.
