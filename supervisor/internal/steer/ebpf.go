@@ -290,13 +290,20 @@ func (e *mapped) held() map[string]int {
 	return fds
 }
 
+// close takes the sockets out by hand: the map itself ends some time later, and until
+// then they could not join another.
 func (e *mapped) close(fd int) error {
-	var err error
+	var errs []error
 	if fd >= 0 {
-		err = detach(fd)
+		errs = append(errs, detach(fd))
+	}
+	for place, fd := range e.s.fds {
+		if fd >= 0 {
+			errs = append(errs, e.left(place, fd))
+		}
 	}
 	e.free()
-	return err
+	return errors.Join(errs...)
 }
 
 func (e *mapped) free() {

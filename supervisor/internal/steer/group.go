@@ -43,7 +43,7 @@ type Group interface {
 	// is queued, and handshakes under way, move to other places with a weight; where
 	// they cannot, and somebody waits, it is one of Flush's errors and nothing has
 	// changed. To leave at any price shut the socket down first. A udp socket keeps
-	// its datagrams and is connected to itself, so that it gets no more.
+	// its datagrams, and gets no more: below level EBPF it is connected to itself.
 	Leave(place int) error
 	// Counts tells what has been steered since the group was first opened; false
 	// where nobody counts (ClassicBPF, Hash).

@@ -191,6 +191,11 @@ func TestLock(t *testing.T) {
 	must(t, w.join(2))
 	must(t, w.g.Set([]int{1, 0, 3}))
 	fits(t, crowd(w, 500), 1, 0, 3)
+
+	// The kernel does not guard against removal. The next to join repairs it.
+	must(t, detach(w.fds[0]))
+	must(t, w.join(3))
+	fits(t, crowd(w, 500), 1, 0, 3, 0)
 }
 
 // A group that loses its program, with nothing but locked sockets, says so.

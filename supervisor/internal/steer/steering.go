@@ -159,8 +159,13 @@ func (g *steering) out(place, fd int) error {
 	if err := g.engine.leaving(place, fd); err != nil {
 		return err
 	}
-	if err := g.wire.shutdown(fd, g.kind.stream); err != nil {
-		return err
+	// With a map a datagram socket need not be touched: who is not in it is not chosen.
+	// To connect it would make the kernel look at every member for every datagram from
+	// then on (reuseport_has_conns).
+	if g.kind.stream || g.engine.level() != EBPF {
+		if err := g.wire.shutdown(fd, g.kind.stream); err != nil {
+			return err
+		}
 	}
 	return g.engine.left(place, fd)
 }
