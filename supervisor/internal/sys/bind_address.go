@@ -36,7 +36,7 @@ func targets(network, address string, ipv6Only bool) ([]target, error) {
 	}
 	switch {
 	case host == "" && network == base+"4":
-		return only4(v4, ipv6Only)
+		return []target{v4}, nil
 	case host == "" && (network == base+"6" || ipv6Only):
 		return []target{v6}, nil
 	case host == "":
@@ -58,7 +58,7 @@ func targets(network, address string, ipv6Only bool) ([]target, error) {
 		return nil, fmt.Errorf("%s is not an IPv6 address (use %s4://)", host, base)
 	case ip.Is4():
 		v4.addr = netip.AddrPortFrom(ip, port)
-		return only4(v4, ipv6Only)
+		return []target{v4}, nil
 	case network == base+"4":
 		return nil, fmt.Errorf("%s is not an IPv4 address (use %s6://)", host, base)
 	}
@@ -66,13 +66,6 @@ func targets(network, address string, ipv6Only bool) ([]target, error) {
 	// One IPv6 address carries no IPv4, and the kernel sees it so too.
 	v6.v6only = v6.v6only || !ip.IsUnspecified()
 	return []target{v6}, nil
-}
-
-func only4(t target, ipv6Only bool) ([]target, error) {
-	if ipv6Only {
-		return nil, &OptionError{Key: "ipv6_only", Name: "IPV6_V6ONLY", Err: fmt.Errorf("%s is IPv4", t.addr.Addr())}
-	}
-	return []target{t}, nil
 }
 
 // splitAddress takes HOST:PORT apart; the port is a number.

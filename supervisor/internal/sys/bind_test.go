@@ -135,7 +135,6 @@ func TestBindRefuses(t *testing.T) {
 		{"a name", "tcp", "example.com:80", none(), `bind tcp example.com:80: "example.com" is not an IP address (names are not looked up; write the address, or nothing for all)`},
 		{"IPv6 of tcp4", "tcp4", "[::1]:80", none(), `bind tcp4 [::1]:80: ::1 is not an IPv4 address (use tcp6://)`},
 		{"IPv4 of udp6", "udp6", "127.0.0.1:80", none(), `bind udp6 127.0.0.1:80: 127.0.0.1 is not an IPv6 address (use udp4://)`},
-		{"ipv6_only of IPv4", "tcp", "127.0.0.1:80", only, `bind tcp 127.0.0.1:80: ipv6_only: set IPV6_V6ONLY: 127.0.0.1 is IPv4`},
 		{"no such address", "tcp", "192.0.2.1:8080", none(), `bind tcp 192.0.2.1:8080: cannot assign requested address (no interface has this address; free_bind = true binds it before one has)`},
 		{"no such zone", "tcp", "[fe80::1%nope]:8080", none(), `bind tcp [fe80::1%nope]:8080: zone nope: no such device`},
 		{"no zone", "tcp", "[fe80::1]:8080", none(), `bind tcp [fe80::1]:8080: invalid argument (a link-local address needs its interface: [fe80::1%eth0]:8080)`},
@@ -156,6 +155,44 @@ func TestBindRefuses(t *testing.T) {
 				t.Error("is no BindError")
 			}
 		})
+	}
+}
+
+// One table of a unit file may list addresses of both families.
+func TestBindIPv6OnlyMeansNothingForIPv4(t *testing.T) {
+	o := none()
+	o.IPv6Only = true
+	b, err := Bind("tcp", "127.0.0.1:0", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.close()
+}
+
+// Groups that ask for any port get a port each: with SO_REUSEPORT set before bind
+// the kernel may give two of one user the same.
+func TestBindAnyPortWithSiblings(t *testing.T) {
+	o := none()
+	o.ReusePort = true
+	const groups = 500
+	for _, network := range []string{"tcp", "udp"} {
+		ports := map[string]bool{}
+		for range groups {
+			first, err := Bind(network, "127.0.0.1:0", o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer first.close()
+			if ports[first.Address] {
+				t.Fatalf("%s %s was given to two groups", network, first.Address)
+			}
+			ports[first.Address] = true
+			second, err := Bind(network, first.Address, o)
+			if err != nil {
+				t.Fatalf("no sibling: %v", err)
+			}
+			second.close()
+		}
 	}
 }
 

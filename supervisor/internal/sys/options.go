@@ -177,7 +177,7 @@ func number(b bool) int {
 func (o *Options) apply(fd int, k kind, afterBind bool) (warnings []string, err error) {
 	for i := range options {
 		row := &options[i]
-		putOff := k.anyPort && row.opt == unix.SO_REUSEADDR && row.level == unix.SOL_SOCKET
+		putOff := k.anyPort && row.level == unix.SOL_SOCKET && (row.opt == unix.SO_REUSEADDR || row.opt == unix.SO_REUSEPORT)
 		if !row.has(k) || putOff != afterBind {
 			continue
 		}
