@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -249,7 +251,7 @@ func (s *session) inventory() error {
 	if err != nil {
 		return err
 	}
-	for names := sortedNames(inv.Descriptors); len(names) > 0; {
+	for names := slices.Sorted(maps.Keys(inv.Descriptors)); len(names) > 0; {
 		some := names[:min(len(names), maxDescriptors)]
 		names = names[len(some):]
 		fds := make([]int, len(some))
