@@ -20,7 +20,13 @@ const (
 	onFlags   = -24 // u8: TCP flags
 	onFlow    = -32 // u32: key of the flow table
 	onNow     = -40 // u32: units of 2^30 ns
-	onVerdict = -48 // flow: what the flow table keeps
+	onVerdict = -48 // two u32: place and time, a value of the flow table
+)
+
+// Fields of a value of the flow table.
+const (
+	flowPlace = 0 // u32
+	flowSeen  = 4 // u32: units of 2^30 ns since boot
 )
 
 // Tallies: how a choice is counted.
@@ -43,12 +49,6 @@ const skPass = 1 // without a selection: the kernel's hash
 // only in the moment between a Flush and the next Set, or when a service has shut
 // its listener down.
 const probes = 4
-
-// flow is a value of the flow table.
-type flow struct {
-	Place uint32
-	Seen  uint32 // units of 2^30 ns since boot
-}
 
 // program is select-or-migrate. R6 is the context, R7 the hash, R9 the place.
 //
@@ -180,12 +180,12 @@ func knownFlow(m *maps, timeout uint32) asm.Instructions {
 		asm.JEq.Imm(asm.R0, 0, "probe0"),
 		asm.LoadMem(asm.R1, asm.R10, onNow, asm.Word),
 		asm.Mov.Reg(asm.R3, asm.R1),
-		asm.LoadMem(asm.R2, asm.R0, 4, asm.Word),
+		asm.LoadMem(asm.R2, asm.R0, flowSeen, asm.Word),
 		asm.Sub.Reg32(asm.R3, asm.R2),
 		asm.JEq.Imm32(asm.R3, 0, "fresh"),
 		asm.JGT.Imm32(asm.R3, int32(timeout), "probe0"),
-		asm.StoreMem(asm.R0, 4, asm.R1, asm.Word),
-		asm.LoadMem(asm.R9, asm.R0, 0, asm.Word).WithSymbol("fresh"),
+		asm.StoreMem(asm.R0, flowSeen, asm.R1, asm.Word),
+		asm.LoadMem(asm.R9, asm.R0, flowPlace, asm.Word).WithSymbol("fresh"),
 		asm.JGT.Imm(asm.R9, MaxPlaces-1, "probe0"),
 	}
 	ins = append(ins, selectPlace(m)...)
@@ -196,9 +196,9 @@ func knownFlow(m *maps, timeout uint32) asm.Instructions {
 // rememberFlow enters R9 as the place of a new flow.
 func rememberFlow(m *maps) asm.Instructions {
 	return asm.Instructions{
-		asm.StoreMem(asm.R10, onVerdict, asm.R9, asm.Word),
+		asm.StoreMem(asm.R10, onVerdict+flowPlace, asm.R9, asm.Word),
 		asm.LoadMem(asm.R1, asm.R10, onNow, asm.Word),
-		asm.StoreMem(asm.R10, onVerdict+4, asm.R1, asm.Word),
+		asm.StoreMem(asm.R10, onVerdict+flowSeen, asm.R1, asm.Word),
 		asm.LoadMapPtr(asm.R1, m.flows.FD()),
 		asm.Mov.Reg(asm.R2, asm.R10),
 		asm.Add.Imm(asm.R2, onFlow),

@@ -40,6 +40,7 @@ func newLoad(t *testing.T, a *address, fds []int, clients int) *load {
 	must(t, err)
 	l.bell, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	must(t, err)
+	t.Cleanup(func() { l.stop.Store(true) }) // where the test did not come as far as end
 	l.server.Add(1)
 	go l.serve()
 	for i := range clients {

@@ -153,9 +153,13 @@ func (a *address) settle(t testing.TB, fd int) {
 // dial connects client number i. Closing it leaves nothing behind (SO_LINGER 0), so
 // that tests do not run out of ports.
 func (a *address) dial(i int) (int, error) {
-	to := a.clients[i%len(a.clients)]
+	var to unix.Sockaddr
 	domain := unix.AF_INET
-	if _, v6 := to.(*unix.SockaddrInet6); v6 {
+	switch c := a.clients[i%len(a.clients)].(type) { // a copy: x/sys writes into what it is given
+	case *unix.SockaddrInet4:
+		to = &unix.SockaddrInet4{Addr: c.Addr, Port: c.Port}
+	case *unix.SockaddrInet6:
+		to = &unix.SockaddrInet6{Addr: c.Addr, Port: c.Port}
 		domain = unix.AF_INET6
 	}
 	fd, err := unix.Socket(domain, a.typ|unix.SOCK_CLOEXEC, 0)
