@@ -22,7 +22,7 @@ type session struct {
 	log   *slog.Logger
 	wire  *wire
 
-	outer   func(text string) // speaks to an outer manager; nil: there is none
+	outer func(text string) // speaks to an outer manager; nil: there is none
 
 	writing sync.Mutex
 	hello   atomic.Bool
