@@ -14,7 +14,7 @@ import (
 type Message struct {
 	Pid, UID, GID int // checked by the kernel (SCM_CREDENTIALS)
 	Fields        Notification
-	Descriptors   int // that came with it; all closed
+	Descriptors   int // how many came with it
 	// Refused says why the message, or a part of it, does not count; "" if all is
 	// well. Fields holds what does count.
 	Refused string
@@ -55,10 +55,20 @@ var notifyControl = unix.CmsgSpace(253*4) + unix.CmsgSpace(unix.SizeofUcred) + 6
 // queued. It never blocks: unix.EAGAIN means that there is none. Anything else in
 // the datagram is no error but Refused, so a client cannot stop the reading.
 //
-// A peek is given duplicates of the descriptors and closes them. Those in the queue
-// stay, so a client that waits on a BARRIER sees the hang-up only when its message
-// is taken, after everything that it said before.
+// Descriptors that come with it are closed. A peek is given duplicates; those in the
+// queue stay, so a client that waits on a BARRIER sees the hang-up only when its
+// message is taken, after everything that it said before.
 func ReadNotify(fd int, peek bool) (Message, error) {
+	m, fds, err := receiveNotify(fd, peek)
+	closeTaken(fds)
+	return m, err
+}
+
+// PeekNotify is ReadNotify that looks, and leaves the duplicates of descriptors to
+// the caller: to keep, or to close with CloseAside.
+func PeekNotify(fd int) (Message, []int, error) { return receiveNotify(fd, true) }
+
+func receiveNotify(fd int, peek bool) (m Message, fds []int, err error) {
 	flags := unix.MSG_DONTWAIT | unix.MSG_CMSG_CLOEXEC
 	if peek {
 		flags |= unix.MSG_PEEK
@@ -71,37 +81,34 @@ func ReadNotify(fd int, peek bool) (Message, error) {
 			continue
 		}
 		if err != nil {
-			return Message{}, err
+			return Message{}, nil, err
 		}
-		m := Message{}
-		creds := m.control(oob[:oobn])
+		fds, creds := m.control(oob[:oobn])
 		m.judge(buf[:n], got, creds)
-		return m, nil
+		return m, fds, nil
 	}
 }
 
-// control closes every descriptor and takes the credentials. Control data that was
-// cut off may still have brought some descriptors, so it is walked through first.
-func (m *Message) control(oob []byte) (creds bool) {
+// control takes the descriptors and the credentials. Control data that was cut off
+// may still have brought some descriptors, so it is walked through first.
+func (m *Message) control(oob []byte) (fds []int, creds bool) {
 	list, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return false
+		return nil, false
 	}
 	for i := range list {
 		switch list[i].Header.Type {
 		case unix.SCM_RIGHTS:
-			fds, _ := unix.ParseUnixRights(&list[i])
-			for _, fd := range fds {
-				unix.Close(fd)
-			}
-			m.Descriptors += len(fds)
+			some, _ := unix.ParseUnixRights(&list[i])
+			fds = append(fds, some...)
 		case unix.SCM_CREDENTIALS:
 			if c, err := unix.ParseUnixCredentials(&list[i]); err == nil && c.Pid > 0 {
 				m.Pid, m.UID, m.GID, creds = int(c.Pid), int(c.Uid), int(c.Gid), true
 			}
 		}
 	}
-	return creds
+	m.Descriptors = len(fds)
+	return fds, creds
 }
 
 // judge decides what of the message counts.
@@ -125,15 +132,23 @@ func (m *Message) judge(b []byte, flags int, creds bool) {
 		for _, p := range fields.Problems {
 			refuse(p)
 		}
-		if fields.FDStore || fields.FDStoreRemove {
-			refuse("sockd keeps no descriptors for services")
+		if fields.FDStoreRemove && fields.FDName == "" {
+			refuse("FDSTOREREMOVE=1 needs FDNAME")
+			m.Fields.FDStoreRemove = false
 		}
-		if m.Descriptors > 0 && !fields.Barrier {
+		if fields.FDStore && !fields.FDStoreRemove && m.Descriptors == 0 {
+			refuse("FDSTORE=1 came without a descriptor")
+		}
+		if m.Descriptors > 0 && !fields.Barrier && !m.Stores() {
 			refuse(fmt.Sprintf("%d descriptors closed", m.Descriptors))
 		}
 	}
 	m.Refused = strings.Join(why, "; ")
 }
+
+// Stores says whether its descriptors are meant to be kept: FDSTORE=1, and not
+// FDSTOREREMOVE=1, which goes first.
+func (m *Message) Stores() bool { return m.Fields.FDStore && !m.Fields.FDStoreRemove }
 
 // AwaitNotify is ReadNotify through Go's poller: it waits for the next datagram
 // without holding a thread. The connection is that of an *os.File made from the

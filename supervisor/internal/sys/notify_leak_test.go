@@ -31,7 +31,11 @@ func TestNotifyLeaksNothing(t *testing.T) {
 		{"one", "READY=1", []int{fd}, "1 descriptors closed"},
 		{"the most there can be", "READY=1", many, "253 descriptors closed"},
 		{"with an over-long text", strings.Repeat("x", 5000), []int{fd, fd}, "longer than 4096 bytes"},
-		{"store", "FDSTORE=1\nFDNAME=x", []int{fd, fd}, "sockd keeps no descriptors for services; 2 descriptors closed"},
+		{"store", "FDSTORE=1\nFDNAME=x", []int{fd, fd}, ""},
+		{"store with a wrong name", "FDSTORE=1\nFDNAME=a:b", []int{fd}, `FDNAME: "a:b" is no name for a descriptor`},
+		{"removal with descriptors", "FDSTOREREMOVE=1\nFDSTORE=1\nFDNAME=x", []int{fd}, "1 descriptors closed"},
+		{"removal without a name", "FDSTOREREMOVE=1", nil, "FDSTOREREMOVE=1 needs FDNAME"},
+		{"store of nothing", "FDSTORE=1", nil, "FDSTORE=1 came without a descriptor"},
 		{"two at a barrier", "BARRIER=1", []int{fd, fd}, "BARRIER=1 needs one descriptor and came with 2"},
 		{"zero length", "", []int{fd}, "1 descriptors closed"},
 	} {
@@ -42,6 +46,7 @@ func TestNotifyLeaksNothing(t *testing.T) {
 				if m.Refused != row.refused || m.Descriptors != len(row.fds) {
 					t.Errorf("peek %v: %q, %d descriptors; want %q, %d", peek, m.Refused, m.Descriptors, row.refused, len(row.fds))
 				}
+				awaitAside(t)
 				if n := countLinks(t, file.Name()); n != 1 {
 					t.Errorf("peek %v: %d descriptors of the file", peek, n)
 				}
@@ -83,6 +88,7 @@ func TestNotifyCutDescriptors(t *testing.T) {
 			t.Errorf("%+v (%v, %v)", m, err1, err2)
 		}
 	}
+	awaitAside(t)
 	if n := countLinks(t, file.Name()); n != 1 {
 		t.Errorf("%d descriptors of the file", n)
 	}

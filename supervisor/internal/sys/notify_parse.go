@@ -30,10 +30,9 @@ type Notification struct {
 	ExtendTimeoutUsec          uint64  // at least so long from now; 0: not mentioned
 	Barrier                    bool    // its descriptor is closed when this is read
 
-	// The descriptor store is not offered: who sends to it is told so.
-	FDStore, FDStoreRemove bool
-	FDName                 string
-	FDPoll                 bool // true unless FDPOLL=0
+	FDStore, FDStoreRemove bool   // keep the descriptors; or part from all called FDName
+	FDName                 string // "": not mentioned
+	FDPoll                 bool   // part from it when it hangs up; true unless FDPOLL=0
 
 	// Problems lists values that were wrong and are ignored; the rest counts.
 	Problems []string

@@ -53,14 +53,20 @@ func NewWatcher() (*Watcher, error) {
 // Arm asks to be told once, under key, when fd is readable or hung up: a listener
 // that somebody has shut down counts as both (see Listening). Arming an armed
 // descriptor changes its key.
-func (w *Watcher) Arm(fd int, key uint64) error {
+func (w *Watcher) Arm(fd int, key uint64) error { return w.arm(fd, key, unix.EPOLLIN) }
+
+// ArmHangup asks to be told once when fd has hung up or is in error. What cannot be
+// polled, like a memfd, never is: unix.EPERM.
+func (w *Watcher) ArmHangup(fd int, key uint64) error { return w.arm(fd, key, 0) }
+
+func (w *Watcher) arm(fd int, key uint64, events uint32) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
 		return os.ErrClosed
 	}
 	w.seq++
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: int32(fd), Pad: int32(w.seq)}
+	ev := unix.EpollEvent{Events: events | unix.EPOLLONESHOT, Fd: int32(fd), Pad: int32(w.seq)}
 	// A descriptor that has fired is still in the kernel's set; one that was closed
 	// or never armed is not. The kernel knows best.
 	err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_MOD, fd, &ev)
