@@ -55,6 +55,7 @@ func newService() *Service {
 		RestartDelay:       100 * time.Millisecond,
 		RestartDelayMax:    30 * time.Second,
 		RestartReset:       10 * time.Second,
+		FDStorePreserve:    PreserveRestart,
 	}
 }
 
@@ -128,6 +129,12 @@ var serviceKeys = sync.OnceValue(func() []key[draft] {
 		{keyInfo{name: "restart_reset", kind: duration, max: longest,
 			meaning: "Failures are forgotten once it has been ready that long"},
 			func(s *draft) any { return &s.RestartReset }},
+		{keyInfo{name: "fd_store_max", kind: integer, max: 1024, systemd: "FileDescriptorStoreMax=", seen: true, fallback: "off",
+			meaning: "How many descriptors each instance may give sockd to keep with `FDSTORE=1`; its next process is given them after the sockets."},
+			func(s *draft) any { return &s.FDStoreMax }},
+		{keyInfo{name: "fd_store_preserve", kind: words(PreserveNo, PreserveRestart, PreserveYes), systemd: "FileDescriptorStorePreserve=",
+			meaning: "How long they are kept. `no`: while a process of the instance runs. `restart`: until the unit is stopped or has ended for good. `yes`: until the unit is removed"},
+			func(s *draft) any { return &s.FDStorePreserve }},
 		{keyInfo{name: "essential", kind: boolean, systemd: "SuccessAction= FailureAction=",
 			meaning: "sockd ends, with this service's exit code, when it has ended for good"},
 			func(s *draft) any { return &s.Essential }},

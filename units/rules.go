@@ -52,6 +52,9 @@ func (s *source) serviceRules(n *node, hasSockets bool) {
 		}
 		s.add(s.set[at].value, at, f)
 	}
+	if n := s.set["service.fd_store_preserve"]; n != nil && sv.FDStoreMax == 0 && s.set["service.fd_store_max"] == nil {
+		s.add(n.at, "service.fd_store_preserve", wrong("nothing is stored").write("fd_store_max too, how many descriptors at most"))
+	}
 	if n := s.set["service.non_blocking"]; n != nil && !hasSockets {
 		s.add(n.at, "service.non_blocking", wrong("the unit has no socket"))
 	}

@@ -52,6 +52,9 @@ type Service struct {
 	RestartDelayMax time.Duration `json:",omitzero"`
 	RestartReset    time.Duration `json:",omitzero"`
 	Essential       bool          `json:",omitzero"`
+
+	FDStoreMax      int      `json:",omitzero"` // 0: off
+	FDStorePreserve Preserve `json:",omitzero"`
 }
 
 // Start says when a service is started.
@@ -81,6 +84,15 @@ const (
 	OnWatchdog Restart = "on-watchdog"
 	OnAbort    Restart = "on-abort"
 	Always     Restart = "always"
+)
+
+// Preserve says how long descriptors that a service has stored are kept; systemd's words.
+type Preserve string
+
+const (
+	PreserveNo      Preserve = "no"      // while a process of the instance runs
+	PreserveRestart Preserve = "restart" // until the unit is stopped or has ended for good
+	PreserveYes     Preserve = "yes"     // until the unit is removed
 )
 
 // A Socket is what one table [socket.NAME] says.
