@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -18,12 +19,23 @@ import (
 // Two processes: the one that was started is the keeper and calls Keep; it starts
 // itself again in the role of the supervisor, which calls Attach.
 
+// A Care says how a keeper looks after its supervisors. Its zero value is right for
+// everybody but tests.
+type Care struct {
+	// Watchdog is how long a supervisor may be stopped, or take no notice of news,
+	// before it is killed and followed by another. Default 10s.
+	Watchdog time.Duration
+	// Steady is how long a supervisor must have lived for its death to count as the
+	// first. Default 10s.
+	Steady time.Duration
+}
+
 // Keep makes this process a keeper. It starts argv, which is this program again,
 // as the supervisor, and another one whenever that ends without having said Bye; it
 // holds sockets, processes and saved state meanwhile. It returns the exit code that
 // the last supervisor said Bye with. The signals TERM, INT and HUP are passed on.
 // The process becomes a subreaper and must have no children of its own.
-func Keep(argv []string, log *slog.Logger) (code int, err error) {
+func Keep(argv []string, log *slog.Logger, care Care) (code int, err error) {
 	local, err := keeper.NewLocal(keeper.Options{Reap: true, Log: log})
 	if err != nil {
 		return 1, fmt.Errorf("keeper: %w", err)
@@ -44,7 +56,7 @@ func Keep(argv []string, log *slog.Logger) (code int, err error) {
 			log.Warn("outer manager not told", "err", err)
 		}
 	}
-	return keeper.Guard(local, keeper.Duty{Argv: argv, Env: os.Environ(), Log: log, Outer: outer})
+	return keeper.Guard(local, keeper.Duty{Argv: argv, Env: os.Environ(), Log: log, Outer: outer, Watchdog: care.Watchdog, Steady: care.Steady})
 }
 
 // passedHeld begins the names of sockets that an outer manager gave to the keeper.

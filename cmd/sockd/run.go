@@ -85,7 +85,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	if attached == nil { // this process becomes the keeper, and starts itself again
-		code, err := supervisor.Keep(os.Args, log)
+		code, err := supervisor.Keep(os.Args, log, care)
 		if code != exitDone && err == nil {
 			return &exitError{code: code}
 		}
@@ -100,6 +100,9 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		Output: os.Stdout, Format: supervisor.Format(f.logFormat), Colour: colours(os.Stdout),
 	})
 }
+
+// care is how the keeper looks after its supervisors; tests are impatient.
+var care supervisor.Care
 
 // attached is the keeper that has started this process; nil in every other.
 var attached *supervisor.Keeper
