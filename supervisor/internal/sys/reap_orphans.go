@@ -27,9 +27,13 @@ type Orphans struct {
 // all: an orphan is a zombie for that long and no longer.
 const settle = 50 * time.Millisecond
 
-// NewOrphans begins to reap.
-func NewOrphans() *Orphans {
+// NewOrphans begins to reap. Children there are already that somebody waits for are
+// known from the start.
+func NewOrphans(known ...int) *Orphans {
 	o := &Orphans{known: map[int]struct{}{}}
+	for _, pid := range known {
+		o.set(pid, true)
+	}
 	hint := make(chan os.Signal, 1)
 	done := make(chan struct{})
 	signal.Notify(hint, unix.SIGCHLD)

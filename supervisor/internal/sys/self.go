@@ -15,10 +15,12 @@ func StartSelf(program string, argv, env []string, files []int) (*Starting, erro
 		list = append(list, uintptr(fd))
 	}
 	pidfd := -1
-	pid, err := syscall.ForkExec(program, argv, &syscall.ProcAttr{
-		Env:   env,
-		Files: list,
-		Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd},
+	pid, err := withNoSignalsHeld(func() (int, error) {
+		return syscall.ForkExec(program, argv, &syscall.ProcAttr{
+			Env:   env,
+			Files: list,
+			Sys:   &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd},
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)

@@ -19,6 +19,8 @@ import (
 type Mark struct {
 	Main int    // not yet reaped, so that its number cannot be anybody else's
 	Env  string // a whole NAME=value that only this run has; "" for none
+
+	Foreign bool // it does not descend from us: a keeper before us started it
 }
 
 // A stat is what /proc/PID/stat tells.

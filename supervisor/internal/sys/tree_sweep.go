@@ -3,6 +3,7 @@ package sys
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -71,7 +72,7 @@ func (w *Sweeper) work() {
 }
 
 func (w *Sweeper) look(marks []Mark) (snapshot, error) {
-	if w.Orphans != nil {
+	if w.Orphans != nil && !slices.ContainsFunc(marks, func(m Mark) bool { return m.Foreign }) {
 		if snap, err := w.Orphans.lookBelow(marks); err == nil {
 			return snap, nil
 		}
