@@ -15,6 +15,10 @@ import (
 // garbage collection under way is the runtime's), take an address of a variable of
 // its own, or be watched (norace). It writes to nothing but the Plan.
 
+// raw is syscall.RawSyscall6 with four arguments. That one takes too much stack in a
+// program built for a debugger, where nothing is inlined. In clone_*.s.
+func raw(trap, a1, a2, a3, a4 uintptr) (r uintptr, err syscall.Errno)
+
 // child prepares this process as trampoline.run does, in the same order, and
 // becomes the program.
 //
@@ -23,35 +27,35 @@ import (
 //go:noinline
 //go:nocheckptr
 func child(p *Plan) {
-	pid, _, _ := syscall.RawSyscall(unix.SYS_GETPID, 0, 0, 0)
+	pid, _ := raw(unix.SYS_GETPID, 0, 0, 0, 0)
 	p.report.pid = int32(pid)
 	for i := range p.pidAt {
 		decimal(p.pidAt[i], uint64(pid))
 	}
 	p.report.step = stepPlace
 	identify(p, pid)
-	if _, _, err := syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0); err != 0 {
+	if _, err := raw(unix.SYS_SETSID, 0, 0, 0, 0); err != 0 {
 		die(p, err)
 	}
 	place(p)
 	p.report.step = stepClose
 	// Closed now, and not on exec: while we hang on a dead mount we are to keep
 	// nobody's sockets and pipes open.
-	if _, _, err := syscall.RawSyscall(unix.SYS_CLOSE_RANGE, uintptr(len(p.fds)), uintptr(^uint32(0)), 0); err != 0 {
+	if _, err := raw(unix.SYS_CLOSE_RANGE, uintptr(len(p.fds)), uintptr(^uint32(0)), 0, 0); err != 0 {
 		die(p, err)
 	}
 	if p.spec.Umask >= 0 {
-		syscall.RawSyscall(unix.SYS_UMASK, uintptr(p.spec.Umask), 0, 0)
+		raw(unix.SYS_UMASK, uintptr(p.spec.Umask), 0, 0, 0)
 	}
 	become(p)
 	p.report.step = stepDirectory
 	if p.dir != nil {
-		if _, _, err := syscall.RawSyscall(unix.SYS_CHDIR, uintptr(unsafe.Pointer(p.dir)), 0, 0); err != 0 {
+		if _, err := raw(unix.SYS_CHDIR, uintptr(unsafe.Pointer(p.dir)), 0, 0, 0); err != 0 {
 			die(p, err)
 		}
 	}
 	if p.limit != nil { // not before the descriptors are in place: they may be above it
-		syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(p.limit)), 0, 0, 0)
+		raw(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(p.limit)), 0)
 	}
 	defaultSignals()
 	p.report.step = stepExec
@@ -67,16 +71,16 @@ func identify(p *Plan, pid uintptr) {
 	if len(p.idAt) == 0 {
 		return
 	}
-	fd, _, err := syscall.RawSyscall(unix.SYS_PIDFD_OPEN, pid, 0, 0)
+	fd, err := raw(unix.SYS_PIDFD_OPEN, pid, 0, 0, 0)
 	if err != 0 {
 		die(p, err)
 	}
 	// At the far end of our stack, where the linker lets no function of ours come.
 	st := (*unix.Stat_t)(unsafe.Pointer(&p.stack))
-	if _, _, err := syscall.RawSyscall(unix.SYS_FSTAT, fd, uintptr(unsafe.Pointer(st)), 0); err != 0 {
+	if _, err := raw(unix.SYS_FSTAT, fd, uintptr(unsafe.Pointer(st)), 0, 0); err != 0 {
 		die(p, err)
 	}
-	syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+	raw(unix.SYS_CLOSE, fd, 0, 0, 0)
 	for i := range p.idAt {
 		decimal(p.idAt[i], st.Ino)
 	}
@@ -91,7 +95,7 @@ func identify(p *Plan, pid uintptr) {
 func place(p *Plan) {
 	for i := range p.fds {
 		if fd := int(p.fds[i]); fd >= 0 && fd < i {
-			up, _, err := syscall.RawSyscall(unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, uintptr(len(p.fds)))
+			up, err := raw(unix.SYS_FCNTL, uintptr(fd), unix.F_DUPFD_CLOEXEC, uintptr(len(p.fds)), 0)
 			if err != 0 {
 				die(p, err)
 			}
@@ -101,9 +105,9 @@ func place(p *Plan) {
 	for i := range p.fds {
 		var err syscall.Errno
 		if fd := uintptr(p.fds[i]); int(fd) == i {
-			_, _, err = syscall.RawSyscall(unix.SYS_FCNTL, fd, unix.F_SETFD, 0)
+			_, err = raw(unix.SYS_FCNTL, fd, unix.F_SETFD, 0, 0)
 		} else {
-			_, _, err = syscall.RawSyscall(unix.SYS_DUP3, fd, uintptr(i), 0)
+			_, err = raw(unix.SYS_DUP3, fd, uintptr(i), 0, 0)
 		}
 		if err != 0 {
 			die(p, err)
@@ -123,16 +127,16 @@ func become(p *Plan) {
 	}
 	p.report.step = stepGroups
 	groups := uintptr(unsafe.Pointer(unsafe.SliceData(c.Groups)))
-	if _, _, err := syscall.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(c.Groups)), groups, 0); err != 0 && !p.sameGroups {
+	if _, err := raw(unix.SYS_SETGROUPS, uintptr(len(c.Groups)), groups, 0, 0); err != 0 && !p.sameGroups {
 		die(p, err)
 	}
 	p.report.step = stepGID
 	gid, uid := uintptr(c.GID), uintptr(c.UID)
-	if _, _, err := syscall.RawSyscall(unix.SYS_SETRESGID, gid, gid, gid); err != 0 {
+	if _, err := raw(unix.SYS_SETRESGID, gid, gid, gid, 0); err != 0 {
 		die(p, err)
 	}
 	p.report.step = stepUID
-	if _, _, err := syscall.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid); err != 0 {
+	if _, err := raw(unix.SYS_SETRESUID, uid, uid, uid, 0); err != 0 {
 		die(p, err)
 	}
 }
@@ -152,9 +156,9 @@ var zeroes [64]byte
 func defaultSignals() {
 	for sig := uintptr(1); sig <= 8*sigSetSize; sig++ {
 		// SIGKILL and SIGSTOP cannot be set and need not be.
-		syscall.RawSyscall6(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&zeroes)), 0, sigSetSize, 0, 0)
+		raw(unix.SYS_RT_SIGACTION, sig, uintptr(unsafe.Pointer(&zeroes)), 0, sigSetSize)
 	}
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&zeroes)), 0, sigSetSize, 0, 0)
+	raw(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&zeroes)), 0, sigSetSize)
 }
 
 // execute becomes the program by the rules of execvp(3), as trampoline.execute has them.
@@ -168,7 +172,7 @@ func execute(p *Plan) {
 	for i := range p.programs {
 		p.report.at = int32(i)
 		file := uintptr(unsafe.Pointer(p.programs[i]))
-		_, _, err := syscall.RawSyscall(unix.SYS_EXECVE, file, argv, env)
+		_, err := raw(unix.SYS_EXECVE, file, argv, env, 0)
 		if err == syscall.ENOENT && exists(file) {
 			p.report.there = true
 			die(p, err)
@@ -190,7 +194,7 @@ func execute(p *Plan) {
 //go:norace
 func exists(file uintptr) bool {
 	const here = ^uintptr(99) // AT_FDCWD, -100
-	_, _, err := syscall.RawSyscall(unix.SYS_FACCESSAT, here, file, unix.F_OK)
+	_, err := raw(unix.SYS_FACCESSAT, here, file, unix.F_OK, 0)
 	return err == 0
 }
 
@@ -201,7 +205,7 @@ func exists(file uintptr) bool {
 func die(p *Plan, err syscall.Errno) {
 	p.report.errno = uint32(err)
 	for {
-		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 127, 0, 0)
+		raw(unix.SYS_EXIT_GROUP, 127, 0, 0, 0)
 	}
 }
 

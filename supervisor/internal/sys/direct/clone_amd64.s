@@ -28,5 +28,27 @@ parent:
 child:
 	MOVQ	$0, BP		// no frame of ours lies above
 	MOVQ	R12, 0(SP)
-	CALL	·child(SB)
+	LEAQ	·child(SB), AX	// not called by name: the linker would add its stack to ours
+	CALL	AX
 	INT	$3
+
+// func raw(trap, a1, a2, a3, a4 uintptr) (r uintptr, err syscall.Errno)
+TEXT ·raw(SB),NOSPLIT,$0-56
+	MOVQ	a1+8(FP), DI
+	MOVQ	a2+16(FP), SI
+	MOVQ	a3+24(FP), DX
+	MOVQ	a4+32(FP), R10
+	MOVQ	$0, R8
+	MOVQ	$0, R9
+	MOVQ	trap+0(FP), AX
+	SYSCALL
+	CMPQ	AX, $0xfffffffffffff001
+	JLS	good
+	NEGQ	AX
+	MOVQ	$-1, r+40(FP)
+	MOVQ	AX, err+48(FP)
+	RET
+good:
+	MOVQ	AX, r+40(FP)
+	MOVQ	$0, err+48(FP)
+	RET

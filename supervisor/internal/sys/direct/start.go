@@ -115,9 +115,9 @@ var allSignals = ^uint64(0)
 //go:nocheckptr
 func vfork(p *Plan) (pid, errno uintptr) {
 	entersyscall()
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&allSignals)), uintptr(unsafe.Pointer(&p.call.saved)), sigSetSize, 0, 0)
+	raw(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&allSignals)), uintptr(unsafe.Pointer(&p.call.saved)), sigSetSize)
 	pid, errno = clone(p.call.trap, p.call.a1, p.call.a2, p.call.a3, unsafe.Pointer(p))
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&p.call.saved)), 0, sigSetSize, 0, 0)
+	raw(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&p.call.saved)), 0, sigSetSize)
 	exitsyscall()
 	return pid, errno
 }
