@@ -212,7 +212,7 @@ func (e *mapped) spread(t *table, _ []int) error {
 	return nil
 }
 
-func (e *mapped) migrates() bool         { return true }
+func (e *mapped) migrates() bool         { return !e.lost || migrateReq() }
 func (e *mapped) leaving(int, int) error { return nil }
 
 // left: the kernel drops a listener by itself. It is asked, as it is not told to for

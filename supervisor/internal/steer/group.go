@@ -30,7 +30,9 @@ type Group interface {
 	// [ErrLast]: no other place is there to take them; hold instead.
 	// [ErrNoMigration]: this kernel, or this level without the sysctl, would reset
 	// them; hold instead. [ErrDatagrams]: a udp socket keeps its datagrams.
-	// After these errors nothing has changed. At level Hash, where nobody can be
+	// After these errors nothing has changed. A queue that is full at the new place
+	// takes nobody in: give listeners a backlog with room (TCPMigrateReqFailure in
+	// /proc/net/netstat counts those turned away). At level Hash, where nobody can be
 	// steered away first, a handshake that ends in the very moment is lost.
 	Flush(place int) error
 	// Join gives a place its socket: bound to the group's address and, if it is tcp,

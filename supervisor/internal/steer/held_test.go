@@ -108,6 +108,22 @@ func TestSuccessorWithEmptyHands(t *testing.T) {
 	}
 }
 
+// Steering that nobody knows any more does not go on behind the back of level Hash.
+func TestHashEndsOldSteering(t *testing.T) {
+	for _, level := range []Level{EBPF, ClassicBPF} {
+		t.Run(level.String(), func(t *testing.T) {
+			w := newKernelWorld(t, "tcp4", 3, level, false, Options{})
+			must(t, w.g.Set([]int{1, 0, 0}))
+			drop(t, crash(t, w.g))
+			fits(t, crowd(w, 100), 1, 0, 0)
+			var err error
+			w.g, err = Open(w.fds, Hash, Options{})
+			must(t, err)
+			fits(t, crowd(w, 1000), 1, 1, 1)
+		})
+	}
+}
+
 // The supervisor dies at every step of a Flush. The memory and the sockets together
 // tell its successor the kernel's order.
 func TestCrashWithinAFlush(t *testing.T) {

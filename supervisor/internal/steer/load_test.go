@@ -1,6 +1,7 @@
 package steer
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -129,13 +130,7 @@ func (l *load) client(i int) {
 		begin := time.Now()
 		fd, err := l.address.dial(i)
 		if err == nil {
-			var b [1]byte
-			var n int
-			if n, err = unix.Read(fd, b[:]); n != 1 {
-				err = fmt.Errorf("read: %d, %v", n, err)
-			} else {
-				err = nil
-			}
+			err = answer(fd)
 			unix.Close(fd)
 		}
 		if took := int64(time.Since(begin)); took > l.slowest.Load() {
@@ -154,10 +149,13 @@ func (l *load) client(i int) {
 	}
 }
 
+var changes = flag.Int("changes", 60, "how often a group is changed under load, for each level")
+
 // Under load, every 200 clients something happens to one of the places: it is
 // drained and flushed, leaves, joins, or is replaced. Nobody is lost who could be steered.
 func TestChangesUnderLoad(t *testing.T) {
-	const rounds, between = 60, 200
+	const between = 200
+	rounds := *changes
 	for _, s := range []struct {
 		level   Level
 		network string
@@ -200,7 +198,7 @@ func TestChangesUnderLoad(t *testing.T) {
 			if s.level == Hash {
 				// Nobody can be steered away first: a handshake that ends in the very
 				// moment of the shutdown is reset (kernel.md, section 2: 1 in 400).
-				if lost > rounds/10 {
+				if lost > int64(rounds/10) {
 					t.Errorf("%d of %d clients lost", lost, served+lost)
 				}
 				t.Logf("%d connections over %d changes of a group at level hash, %d lost", served, rounds, lost)

@@ -19,14 +19,11 @@ func (g *steering) Join(place, fd int) error {
 	if place < 0 || place >= MaxPlaces {
 		return fmt.Errorf("place %d is not in 0..%d: %w", place, MaxPlaces-1, ErrNoPlace)
 	}
-	k, err := g.wire.kind(fd)
-	if err != nil {
-		return err
-	}
-	if k != g.kind {
-		return fmt.Errorf("descriptor %d is not of the group's kind", fd)
+	if err := g.fits(fd); err != nil {
+		return fmt.Errorf("place %d: join: %w", place, err)
 	}
 	g.grow(place + 1)
+	var err error
 	switch old := g.fds[place]; old {
 	case -1:
 		err = g.engine.entered(place, fd)
@@ -43,6 +40,25 @@ func (g *steering) Join(place, fd int) error {
 		return fmt.Errorf("place %d: join: %w", place, err)
 	}
 	return g.again()
+}
+
+// fits says what is wrong with a socket that is to join.
+func (g *steering) fits(fd int) error {
+	k, err := g.wire.kind(fd)
+	if err != nil {
+		return err
+	}
+	if k != g.kind {
+		return fmt.Errorf("descriptor %d is %s, the group is %s", fd, k, g.kind)
+	}
+	if !g.kind.stream {
+		return nil
+	}
+	listening, _, _, err := g.wire.look(fd)
+	if err == nil && !listening {
+		return fmt.Errorf("descriptor %d does not listen", fd)
+	}
+	return err
 }
 
 // again makes the same wish hold over changed members.

@@ -49,7 +49,7 @@ func (s *steering) begin(fds []int) error {
 			return fmt.Errorf("place %d: %w", place, err)
 		}
 		if !first && k != s.kind {
-			return fmt.Errorf("place %d: socket is of another kind than the first", place)
+			return fmt.Errorf("place %d is %s, the first is %s", place, k, s.kind)
 		}
 		s.kind, first = k, false
 	}

@@ -2,6 +2,7 @@ package steer
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -94,10 +95,11 @@ func connectToSelf(fd int) error {
 	return os.NewSyscallError("connect", unix.Connect(fd, name))
 }
 
-// A kind is what the programs must know of a group.
+// A kind is what all sockets of a group have in common.
 type kind struct {
-	stream bool
-	v6     bool // may carry IPv4 too
+	stream  bool
+	v6      bool // may carry IPv4 too
+	address string
 }
 
 func (kernel) kind(fd int) (kind, error) {
@@ -115,7 +117,24 @@ func (kernel) kind(fd int) (kind, error) {
 	if reuse == 0 {
 		return kind{}, fmt.Errorf("descriptor %d has no SO_REUSEPORT", fd)
 	}
-	return kind{stream: typ == unix.SOCK_STREAM, v6: domain == unix.AF_INET6}, nil
+	k := kind{stream: typ == unix.SOCK_STREAM, v6: domain == unix.AF_INET6}
+	sa, err := unix.Getsockname(fd)
+	switch a := sa.(type) {
+	case *unix.SockaddrInet4:
+		k.address = netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrInet6:
+		k.address = netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port)).String()
+	default:
+		return kind{}, fmt.Errorf("descriptor %d: getsockname: %w", fd, err)
+	}
+	return k, nil
+}
+
+func (k kind) String() string {
+	if k.stream {
+		return "tcp " + k.address
+	}
+	return "udp " + k.address
 }
 
 // migrateReq says whether this network namespace moves the connections of a

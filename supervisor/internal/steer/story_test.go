@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A setting is a kind of world, and what may be asked of it.
@@ -323,4 +326,88 @@ func TestBadWeights(t *testing.T) {
 			t.Errorf("Set after Close: %v, want ErrClosed", err)
 		}
 	})
+}
+
+// Close gives everybody back to the kernel's hash.
+func TestClose(t *testing.T) {
+	for _, level := range []Level{EBPF, ClassicBPF, Hash} {
+		t.Run(level.String(), func(t *testing.T) {
+			w := newKernelWorld(t, "tcp4", 3, level, false, Options{})
+			must(t, ignoreUnsteered(w.g.Set([]int{1, 0, 0})))
+			must(t, w.g.Close())
+			fits(t, crowd(w, 1000), 1, 1, 1)
+			must(t, w.g.Close())
+			if held := w.g.Held(); len(held) != 0 {
+				t.Errorf("held after Close: %v", held)
+			}
+			if _, ok := w.g.Counts(); ok {
+				t.Error("counts after Close")
+			}
+		})
+	}
+}
+
+// A socket that does not belong is refused, and says what it is.
+func TestSocketsThatDoNotBelong(t *testing.T) {
+	namespace(t)
+	tcp, udp := addressOf("tcp4"), addressOf("udp4")
+	a, b := tcp.socket(t), tcp.socket(t)
+	other, datagram := addressOf("tcp4").socket(t), udp.socket(t)
+	plain, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(plain)
+	deaf := tcp.socket(t)
+	must(t, unix.Shutdown(deaf, unix.SHUT_RD))
+	for _, test := range []struct {
+		name string
+		fds  []int
+		want string
+	}{
+		{"none", nil, "0 sockets are not in 1..1024"},
+		{"only empty places", []int{-1, -1}, "no socket"},
+		{"another address", []int{a, other}, "the first is tcp 127.0.0.1:"},
+		{"another kind", []int{a, datagram}, "place 1 is udp 127.0.0.1:"},
+		{"not for groups", []int{plain}, "no SO_REUSEPORT"},
+		{"not a socket", []int{0}, "descriptor 0: socket operation on non-socket"},
+	} {
+		if _, err := Open(test.fds, Best, Options{}); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("Open, %s: %v, want %q", test.name, err, test.want)
+		}
+	}
+	for _, level := range []Level{EBPF, ClassicBPF, Hash} {
+		g, err := Open([]int{a, b}, level, Options{})
+		must(t, err)
+		for name, fd := range map[string]int{"other": other, "datagram": datagram, "plain": plain, "deaf": deaf} {
+			if err := g.Join(2, fd); err == nil {
+				t.Errorf("Join at level %s of %s is accepted", g.Level(), name)
+			}
+		}
+		if err := g.Join(MaxPlaces, b); !errors.Is(err, ErrNoPlace) {
+			t.Errorf("Join of place %d: %v, want ErrNoPlace", MaxPlaces, err)
+		}
+		must(t, g.Set([]int{1, 1}))
+		must(t, g.Close())
+	}
+}
+
+// Who watches a place's socket hears nothing of a Flush.
+func TestFlushIsNoNews(t *testing.T) {
+	w := newKernelWorld(t, "tcp4", 3, EBPF, false, Options{})
+	must(t, w.g.Set([]int{1, 0, 1}))
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	must(t, err)
+	defer unix.Close(ep)
+	must(t, unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, w.fds[1], &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}))
+	for range 10 {
+		must(t, w.g.Flush(1))
+		if n, err := unix.EpollWait(ep, make([]unix.EpollEvent, 1), 0); n != 0 {
+			t.Fatalf("epoll: %d events, %v", n, err)
+		}
+	}
+	must(t, w.g.Set([]int{0, 1, 0}))
+	w.connect(1)
+	if n, err := unix.EpollWait(ep, make([]unix.EpollEvent, 1), int(patience.Milliseconds())); n != 1 {
+		t.Fatalf("epoll: %d events, %v: the watch is lost", n, err)
+	}
+	w.serve(1)
 }

@@ -229,6 +229,38 @@ func TestStickyFlowsAreForgotten(t *testing.T) {
 	}
 }
 
+// So is one that has been silent for longer than the timeout.
+func TestSilentFlowsAreForgotten(t *testing.T) {
+	f := newFlows(t, "udp4", 2, 100, EBPF, Options{Sticky: true, FlowTimeout: time.Minute})
+	must(t, f.g.Set([]int{1, 0}))
+	f.send(0)
+	must(t, f.g.Set([]int{0, 1}))
+	if n := arrivals(f.send(0), 2); n[0] != 100 {
+		t.Fatalf("by place %v: the flows are not remembered", n)
+	}
+	f.age(50)
+	fits(t, arrivals(f.send(0), 2), 1, 0) // 53.7 s, rounded up to 56 units
+	f.age(60)
+	fits(t, arrivals(f.send(0), 2), 0, 1)
+	fits(t, arrivals(f.send(0), 2), 0, 1)
+}
+
+// age makes all known flows look silent for so many units of 1.07 s.
+func (f *flows) age(units uint32) {
+	f.t.Helper()
+	m := f.g.(*steering).engine.(*mapped).maps.flows
+	known := make(map[uint32][2]uint32)
+	var key uint32
+	var value [2]uint32
+	for all := m.Iterate(); all.Next(&key, &value); {
+		known[key] = value
+	}
+	for key, value := range known {
+		value[1] -= units
+		must(f.t, m.Put(key, &value))
+	}
+}
+
 // A sender's datagrams that wait in a place's socket when it leaves stay there.
 func TestDatagramsStayQueued(t *testing.T) {
 	for _, s := range []struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -176,6 +177,23 @@ func (a *address) dial(i int) (int, error) {
 	return fd, nil
 }
 
+// answer waits for the byte that a client is served with.
+func answer(fd int) error {
+	var b [1]byte
+	for {
+		n, err := unix.Read(fd, b[:])
+		switch {
+		case err == unix.EINTR: // the runtime's own signals, as there is a time limit
+		case err != nil:
+			return fmt.Errorf("read: %w", err)
+		case n == 0:
+			return errors.New("read: closed without an answer")
+		default:
+			return nil
+		}
+	}
+}
+
 // A kernelWorld is a real group in a namespace of its own.
 type kernelWorld struct {
 	t       testing.TB
@@ -266,7 +284,24 @@ func (w *kernelWorld) speak(clients []int) {
 func (w *kernelWorld) halfOpen(n int) func() {
 	w.t.Helper()
 	clients := append([]int(nil), w.come(n)...)
+	if got := w.synRecv(); got != n {
+		w.t.Fatalf("%d connections are half open, want %d", got, n)
+	}
 	return func() { w.speak(clients) }
+}
+
+// synRecv counts the requests that the kernel has half open.
+func (w *kernelWorld) synRecv() (n int) {
+	for _, file := range []string{"tcp", "tcp6"} {
+		text, err := os.ReadFile("/proc/thread-self/net/" + file)
+		must(w.t, err)
+		for _, line := range strings.Split(string(text), "\n") {
+			if f := strings.Fields(line); len(f) > 3 && f[3] == "03" {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func (w *kernelWorld) serve(want int) []int {
@@ -303,8 +338,7 @@ func (w *kernelWorld) serve(want int) []int {
 // settleClients hears what became of every client that has come.
 func (w *kernelWorld) settleClients() {
 	for _, fd := range w.clients {
-		var b [1]byte
-		if n, err := unix.Read(fd, b[:]); n != 1 {
+		if err := answer(fd); err != nil {
 			w.gone++
 			w.t.Logf("a client was lost: %v", err)
 		}
