@@ -64,7 +64,12 @@ func newFixture(t *testing.T, files ...string) *fixture {
 
 func prepare(t *testing.T, files ...string) *fixture {
 	t.Helper()
-	k, err := keeper.NewLocal(keeper.Options{})
+	return prepareOn(t, keeper.Options{}, files...)
+}
+
+func prepareOn(t *testing.T, o keeper.Options, files ...string) *fixture {
+	t.Helper()
+	k, err := keeper.NewLocal(o)
 	if err != nil {
 		t.Fatal(err)
 	}

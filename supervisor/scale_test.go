@@ -146,7 +146,7 @@ func (s *scaled) idle(t *testing.T) (ticks, wakes int) {
 	t.Helper()
 	for range 10 {
 		ticks, wakes = s.used(t)
-		<-time.After(2 * time.Second) // what is awaited is that nothing happens
+		<-time.After(time.Second) // what is awaited is that nothing happens
 		now, woken := s.used(t)
 		if ticks, wakes = now-ticks, woken-wakes; ticks == 0 && wakes == 0 {
 			break
