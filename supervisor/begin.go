@@ -214,8 +214,10 @@ func (s *Supervisor) adopt(u *unit, c keeper.Child, inv keeper.Inventory) error 
 	s.processes++
 	if fd, ok := inv.Descriptors[r.held("notify")]; ok {
 		r.notify = fd
-		if err := s.watchNotify(r); err != nil {
-			return err
+		if c.Running { // else from the news of exec on
+			if err := s.watchNotify(r); err != nil {
+				return err
+			}
 		}
 	}
 	if fd, ok := inv.Descriptors[r.held("log")]; ok {

@@ -30,6 +30,9 @@ func (s *Supervisor) runNews(u *unit, r *run, ev keeper.Event) {
 	switch ev.Kind {
 	case keeper.Execed:
 		r.pid = ev.Pid
+		if err := s.watchNotify(r); err != nil {
+			s.log.Error("not watched", "unit", ev.ID.Unit, "instance", ev.ID.Instance, "gen", ev.ID.Gen, "err", err)
+		}
 		s.handle(u, machine.Execed{Instance: ev.ID.Instance, Gen: ev.ID.Gen})
 	case keeper.SpawnFailed:
 		s.handle(u, s.spawnFailed(r, ev.Stage, ev.Err))

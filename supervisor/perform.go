@@ -113,7 +113,8 @@ func (s *Supervisor) launch(u *unit, r *run) (stage string, err error) {
 	return "", nil
 }
 
-// openNotify makes the run's notify socket and watches it.
+// openNotify makes the run's notify socket. It is watched from the news of exec on:
+// what a run says is told together with its pid.
 func (s *Supervisor) openNotify(r *run) (address string, err error) {
 	fd, address, err := sys.NewNotify()
 	if err != nil {
@@ -124,10 +125,13 @@ func (s *Supervisor) openNotify(r *run) (address string, err error) {
 		return "", err
 	}
 	r.notify = fd
-	return address, s.watchNotify(r)
+	return address, nil
 }
 
 func (s *Supervisor) watchNotify(r *run) error {
+	if r.notified != 0 {
+		return nil
+	}
 	r.notified = s.newKey(target{unit: r.unit, run: r})
 	return s.watch.Arm(r.notify, r.notified)
 }

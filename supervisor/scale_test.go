@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,12 +20,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The addresses of the test of scale: below the ports that the kernel hands out, on
-// an address of the loopback net that nobody else uses.
-const (
-	scaleHost = "127.77.0.1"
-	scalePort = 20000
-)
+// The sockets of the tests of scale have ports below those that the kernel hands
+// out, on an address of the loopback net that no other run of this test uses.
+const scalePort = 20000
+
+func scaleHost(pid int) [4]byte { return [4]byte{127, byte(64 + pid>>16), byte(pid >> 8), byte(pid)} }
 
 // Times are the machine's as much as ours: on a busy one they say nothing.
 var strict = flag.Bool("strict", false, "fail when a time goal is missed, not only log it")
@@ -71,7 +71,7 @@ func bareLoop(n int) time.Duration {
 			err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 		}
 		if err == nil {
-			err = unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 77, 0, 1}, Port: scalePort + i})
+			err = unix.Bind(fd, &unix.SockaddrInet4{Addr: scaleHost(os.Getppid()), Port: scalePort + i})
 		}
 		if err == nil {
 			err = unix.Listen(fd, 4096)
@@ -200,7 +200,7 @@ func writeManyUnits(t *testing.T, n int) string {
 	t.Helper()
 	dir := t.TempDir()
 	for i := range n {
-		text := fmt.Sprintf("[service]\nexec = \"/bin/true\"\n[socket.http]\nlisten = \"tcp://%s:%d\"\n", scaleHost, scalePort+i)
+		text := fmt.Sprintf("[service]\nexec = \"/bin/true\"\n[socket.http]\nlisten = \"tcp://%s:%d\"\n", netip.AddrFrom4(scaleHost(os.Getpid())), scalePort+i)
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("u%05d.toml", i)), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -214,7 +214,7 @@ func writeManySockets(t *testing.T, n int) string {
 	var b strings.Builder
 	b.WriteString("[service]\nexec = \"/bin/true\"\n[socket.many]\nlisten = [\n")
 	for i := range n {
-		fmt.Fprintf(&b, "\"tcp://%s:%d\",\n", scaleHost, scalePort+i)
+		fmt.Fprintf(&b, "\"tcp://%s:%d\",\n", netip.AddrFrom4(scaleHost(os.Getpid())), scalePort+i)
 	}
 	b.WriteString("]\n")
 	if err := os.WriteFile(filepath.Join(dir, "many.toml"), []byte(b.String()), 0o644); err != nil {

@@ -143,7 +143,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	defer close(s.quit)
 	if s.keeper == nil {
 		var err error
-		if s.keeper, err = keeper.NewLocal(keeper.Options{Reap: s.cfg.Reap}); err != nil {
+		if s.keeper, err = keeper.NewLocal(keeper.Options{Reap: s.cfg.Reap, Forgetful: true}); err != nil {
 			return fmt.Errorf("keeper: %w", err)
 		}
 		defer s.keeper.Close()

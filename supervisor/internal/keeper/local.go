@@ -21,6 +21,9 @@ type Options struct {
 	Reap bool
 	// NoCgroup does without cgroups even where they are to be had.
 	NoCgroup bool
+	// Forgetful keeps no saved state: the supervisor is in this process and ends with
+	// it, so that nobody could ask for it.
+	Forgetful bool
 	// Log hears of what is not as it should be; nil: nobody does.
 	Log *slog.Logger
 }
@@ -32,11 +35,12 @@ const atOnce = 4
 // Local is a Keeper in this process.
 type Local struct {
 	*Ledger
-	log     *slog.Logger
-	orphans *sys.Orphans // nil: not ours to reap
-	cgroup  *sys.Cgroup  // nil: process trees are found by looking around
-	sweeper sys.Sweeper
-	slots   chan struct{}
+	forgetful bool
+	log       *slog.Logger
+	orphans   *sys.Orphans // nil: not ours to reap
+	cgroup    *sys.Cgroup  // nil: process trees are found by looking around
+	sweeper   sys.Sweeper
+	slots     chan struct{}
 
 	mu   sync.Mutex
 	runs map[ID]*run // those with a process, or about to have one
@@ -45,7 +49,7 @@ type Local struct {
 
 // NewLocal makes a keeper that holds nothing yet.
 func NewLocal(o Options) (*Local, error) {
-	l := &Local{log: o.Log, slots: make(chan struct{}, atOnce), runs: map[ID]*run{}}
+	l := &Local{log: o.Log, forgetful: o.Forgetful, slots: make(chan struct{}, atOnce), runs: map[ID]*run{}}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
@@ -95,6 +99,14 @@ func (l *Local) Spawn(id ID, p Process) error {
 		r.live(starting, err)
 	})
 	return nil
+}
+
+// Save implements Keeper.
+func (l *Local) Save(unit string, state []byte) error {
+	if l.forgetful {
+		return nil
+	}
+	return l.Ledger.Save(unit, state)
 }
 
 // mark picks the variable by which the processes of a run are known.
