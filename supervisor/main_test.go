@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -52,10 +53,14 @@ func number(name string) int {
 	return n
 }
 
-func waitTERM() {
+func waitTERM() { <-catchTERM() }
+
+// catchTERM is called before a service says that it is ready: from then on it may
+// be told to leave.
+func catchTERM() <-chan os.Signal {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGTERM)
-	<-c
+	return c
 }
 
 // notify sends one datagram to the supervisor.
@@ -73,6 +78,7 @@ func notify(text string) {
 // ready; TEST_READY=no keeps it from ever saying so; at SIGTERM it finishes what it
 // has accepted and ends.
 func serve() {
+	term := catchTERM()
 	n := number("LISTEN_FDS")
 	if pid := os.Getenv("LISTEN_PID"); n > 0 && pid != strconv.Itoa(os.Getpid()) {
 		fmt.Fprintf(os.Stderr, "LISTEN_PID is %s, I am %d\n", pid, os.Getpid())
@@ -82,6 +88,7 @@ func serve() {
 		<-time.After(d)
 	}
 	var lns []net.Listener
+	var loops sync.WaitGroup
 	for fd := 3; fd < 3+n; fd++ {
 		ln, err := net.FileListener(os.NewFile(uintptr(fd), ""))
 		if err != nil {
@@ -89,34 +96,21 @@ func serve() {
 			os.Exit(96)
 		}
 		lns = append(lns, ln)
-		go acceptLoop(ln)
+		loops.Go(func() { acceptLoop(ln) })
 	}
 	if os.Getenv("TEST_READY") != "no" {
 		notify("READY=1")
 	}
-	waitTERM()
+	<-term
 	for _, ln := range lns {
 		ln.Close()
 	}
-	served.lock()
+	loops.Wait() // what has been accepted is being served
+	served.Wait()
 }
 
-// served is held by each connection under way.
-var served gate
-
-type gate struct{ c chan struct{} }
-
-func init() { served.c = make(chan struct{}, 1<<16) }
-
-func (g *gate) enter() { g.c <- struct{}{} }
-func (g *gate) leave() { <-g.c }
-
-// lock waits until nobody is inside.
-func (g *gate) lock() {
-	for len(g.c) > 0 {
-		<-time.After(time.Millisecond)
-	}
-}
+// served is what has been accepted.
+var served sync.WaitGroup
 
 func acceptLoop(ln net.Listener) {
 	for {
@@ -124,12 +118,10 @@ func acceptLoop(ln net.Listener) {
 		if err != nil {
 			return
 		}
-		served.enter()
-		go func() {
-			defer served.leave()
+		served.Go(func() {
 			fmt.Fprintf(c, "%s %s %d\n", os.Getenv("SOCKD_INSTANCE"), os.Getenv("SOCKD_GENERATION"), os.Getpid())
 			c.Close()
-		}()
+		})
 	}
 }
 
