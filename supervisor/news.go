@@ -56,7 +56,7 @@ func (s *Supervisor) exited(u *unit, r *run, ev keeper.Event) machine.Event {
 	u.lastCode = code
 	exit := ExitStatus{Time: time.Now(), Gen: r.id.Gen, Pid: ev.Pid, Code: ev.Code, Cause: cause, Killed: ev.Killed}
 	if ev.Signal != 0 {
-		exit.Signal = unix.SignalName(unix.Signal(ev.Signal))
+		exit.Signal = sys.SignalName(unix.Signal(ev.Signal))
 	}
 	if i := r.id.Instance - 1; i < len(u.lastExit) {
 		u.lastExit[i] = exit

@@ -66,6 +66,11 @@ func Guard(l *Local, d Duty) (code int, err error) {
 	g := &guard{Duty: d, local: l, signals: make(chan os.Signal, 16), program: own}
 	g.defaults()
 	signal.Notify(g.signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGCHLD, unix.SIGPIPE)
+	if os.Getpid() == 1 {
+		// The kernel spares a process 1 that has no handler; Go's runtime has handlers, which
+		// end the process, and with it the container and every socket.
+		signal.Ignore(unix.SIGQUIT, unix.SIGTRAP, unix.SIGABRT, unix.SIGSTKFLT, unix.SIGSYS)
+	}
 	defer signal.Stop(g.signals)
 	for {
 		code, done, err := g.supervise()
@@ -305,7 +310,7 @@ func (g *guard) awaitExits(alive map[ID]bool, patience time.Duration) {
 
 func describe(st sys.Status) string {
 	if st.Signal != 0 {
-		return "killed by " + unix.SignalName(unix.Signal(st.Signal))
+		return "killed by " + sys.SignalName(unix.Signal(st.Signal))
 	}
 	return fmt.Sprintf("exit status %d", st.Code)
 }

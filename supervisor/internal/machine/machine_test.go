@@ -208,7 +208,8 @@ func TestStatusText(t *testing.T) {
 		"exit status 1":                   {Code: 1},
 		"killed by SIGSEGV (core dumped)": {Signal: 11, Core: true},
 		"killed by SIGSYS":                {Signal: 31},
-		"killed by signal 40":             {Signal: 40},
+		"killed by SIGRTMIN+6":            {Signal: 40},
+		"killed by signal 33":             {Signal: 33},
 	} {
 		if got := st.String(); got != want {
 			t.Errorf("%q, wanted %q", got, want)

@@ -34,5 +34,12 @@ func signalName(n int) string {
 	if n > 0 && n < len(signalNames) {
 		return signalNames[n]
 	}
+	const min, max = 34, 64 // a program's SIGRTMIN: the C library keeps 32 and 33 to itself
+	switch {
+	case n == min:
+		return "SIGRTMIN"
+	case n > min && n <= max:
+		return "SIGRTMIN+" + strconv.Itoa(n-min)
+	}
 	return "signal " + strconv.Itoa(n)
 }

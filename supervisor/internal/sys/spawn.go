@@ -164,7 +164,7 @@ func (s *Starting) endedEarly() error {
 	switch st, err := s.Wait(); {
 	case err != nil:
 	case st.Signal != 0:
-		f.Text = "killed by " + unix.SignalName(unix.Signal(st.Signal))
+		f.Text = "killed by " + SignalName(unix.Signal(st.Signal))
 	default: // a crash of the trampoline itself, which Go has explained on the output
 		f.Text = fmt.Sprintf("exit status %d", st.Code)
 	}
