@@ -35,6 +35,7 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 	for _, conf := range s.cfg.Units.Units {
 		s.units[conf.Name] = s.recall(conf, inv)
 	}
+	s.recallStores(inv)
 	if s.safe() != "" {
 		s.show(inv)
 		return s.openControl(dir)
@@ -265,6 +266,9 @@ func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
 	for _, u := range s.units {
 		for _, k := range u.sockets {
 			known[k.held] = true
+		}
+		for _, e := range u.stored {
+			known[e.held] = true
 		}
 		for _, r := range u.runs {
 			known[r.held("notify")], known[r.held("log")] = true, true

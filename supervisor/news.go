@@ -76,6 +76,8 @@ func (s *Supervisor) readable(key uint64) {
 	case !ok:
 	case t.socket != nil:
 		s.called(t.unit, t.socket)
+	case t.stored != nil:
+		s.hungup(t.unit, t.stored)
 	case t.run != nil && !t.run.exited:
 		s.notifications(t.run, 64)
 		if t.run.notify >= 0 {
@@ -100,26 +102,28 @@ func (s *Supervisor) called(u *unit, k *socket) {
 // and saved, and only then taken out of the socket.
 func (s *Supervisor) notifications(r *run, budget int) {
 	for ; budget > 0 && r.notify >= 0; budget-- {
-		m, err := sys.ReadNotify(r.notify, true)
+		m, fds, err := sys.PeekNotify(r.notify)
 		if err != nil {
 			if !errors.Is(err, unix.EAGAIN) {
 				s.log.Error("notify socket", "unit", r.id.Unit, "instance", r.id.Instance, "gen", r.id.Gen, "err", err)
 			}
 			return
 		}
-		s.notification(r, m)
+		s.notification(r, m, fds)
 		if r.notify >= 0 {
 			sys.ReadNotify(r.notify, false)
 		}
 	}
 }
 
-func (s *Supervisor) notification(r *run, m sys.Message) {
+// notification does what a message says. The descriptors are its own.
+func (s *Supervisor) notification(r *run, m sys.Message, fds []int) {
 	u := r.unit
 	refuse := func(because string) {
 		s.log.Warn("message refused", "unit", u.conf.Name, "instance", r.id.Instance, "gen", r.id.Gen, "from", m.Pid, "because", because)
 	}
 	if !s.mayNotify(u, m) {
+		sys.CloseAside(fds...)
 		refuse("it came from another user")
 		return
 	}
@@ -141,6 +145,7 @@ func (s *Supervisor) notification(r *run, m sys.Message) {
 	if n.Errno != nil {
 		r.errno = *n.Errno
 	}
+	s.store(r, m, fds, refuse)
 	ev := machine.Notified{
 		Instance: r.id.Instance, Gen: r.id.Gen,
 		Ready: n.Ready, Reloading: n.Reloading, Stopping: n.Stopping,
@@ -150,7 +155,7 @@ func (s *Supervisor) notification(r *run, m sys.Message) {
 		ev.Watchdog = microseconds(*n.WatchdogUsec)
 	}
 	if ev == (machine.Notified{Instance: ev.Instance, Gen: ev.Gen}) {
-		s.publish(u) // status text, at most
+		s.publish(u) // status text or the store, at most
 		return
 	}
 	if ev.Reloading {

@@ -194,6 +194,7 @@ func (s *Supervisor) releaseAll() {
 	for _, u := range s.units {
 		s.release(u.sockets)
 		u.setSockets(nil)
+		s.dropStore(u, "sockd stops")
 		s.unsave(u)
 	}
 }

@@ -101,7 +101,8 @@ func (s *Supervisor) launch(u *unit, r *run) (stage string, err error) {
 	}
 	defer unix.Close(out)
 	sockets := u.socketsOf(r.id.Instance)
-	p, err := u.process(r, address, sockets)
+	stored := s.giveStored(u, r.id.Instance)
+	p, err := u.process(r, address, sockets, stored)
 	if err != nil {
 		return "environment", err
 	}

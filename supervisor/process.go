@@ -18,11 +18,15 @@ import (
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // process says what to start for a run. An error names the key that is wrong.
-func (u *unit) process(r *run, notifyAddress string, sockets []*socket) (keeper.Process, error) {
+func (u *unit) process(r *run, notifyAddress string, sockets []*socket, stored []*stored) (keeper.Process, error) {
 	sv := u.conf.Service
 	p := keeper.Process{Argv: sv.Exec, Dir: sv.Directory, Output: -1, Umask: sv.Umask}
+	var names []string // LISTEN_FDNAMES
 	for _, k := range sockets {
-		p.Sockets = append(p.Sockets, k.held)
+		p.Sockets, names = append(p.Sockets, k.held), append(names, k.name)
+	}
+	for _, e := range stored {
+		p.Sockets, names = append(p.Sockets, e.held), append(names, e.name)
 	}
 	home, err := u.credential(&p)
 	if err != nil {
@@ -37,14 +41,13 @@ func (u *unit) process(r *run, notifyAddress string, sockets []*socket) (keeper.
 	env.set("SOCKD_INSTANCE", strconv.Itoa(r.id.Instance))
 	env.set("SOCKD_INSTANCES", strconv.Itoa(sv.Instances))
 	env.set("SOCKD_GENERATION", strconv.FormatUint(r.id.Gen, 10))
-	if len(sockets) > 0 {
-		names := make([]string, len(sockets))
-		for i, k := range sockets {
-			names[i] = k.name
-		}
-		env.set("LISTEN_FDS", strconv.Itoa(len(sockets)))
+	if len(names) > 0 {
+		env.set("LISTEN_FDS", strconv.Itoa(len(names)))
 		env.set("LISTEN_FDNAMES", strings.Join(names, ":"))
 		p.PidEnv = append(p.PidEnv, "LISTEN_PID")
+	}
+	if sv.FDStoreMax > 0 {
+		env.set("FDSTORE", strconv.Itoa(sv.FDStoreMax))
 	}
 	if sv.Watchdog > 0 {
 		env.set("WATCHDOG_USEC", strconv.FormatInt(sv.Watchdog.Microseconds(), 10))

@@ -167,6 +167,7 @@ func (s *Supervisor) rewatch(u *unit) {
 func (s *Supervisor) forget(u *unit) {
 	s.release(u.sockets)
 	u.setSockets(nil)
+	s.dropStore(u, "the unit was removed")
 	s.agenda.set(u, 0, false)
 	s.unsave(u)
 	delete(s.units, u.conf.Name)

@@ -35,6 +35,7 @@ type InstanceStatus struct {
 	Fails    int         `json:"failures_in_a_row,omitempty"`
 	NextIn   string      `json:"next_start_in,omitempty"` // backoff: when it was published
 	Runs     []RunStatus `json:"runs"`
+	Stored   []string    `json:"stored,omitempty"` // names in the descriptor store, in the order in which they came
 	LastExit *ExitStatus `json:"last_exit,omitempty"`
 	until    machine.Instant
 }
@@ -135,6 +136,9 @@ func (s *Supervisor) instanceStatus(u *unit, i int) InstanceStatus {
 	}
 	if last := u.lastExit[i]; last.Gen != 0 {
 		st.LastExit = &last
+	}
+	for _, e := range u.storedOf(i + 1) {
+		st.Stored = append(st.Stored, e.name)
 	}
 	for _, m := range in.Runs {
 		rs := RunStatus{Gen: m.Gen, State: string(m.State), Stale: m.Stale, Because: m.Because}

@@ -88,6 +88,7 @@ type target struct {
 	unit   *unit
 	socket *socket // a held socket has a caller
 	run    *run    // a run has spoken on its notify socket
+	stored *stored // what a service has stored has hung up
 }
 
 // A news is a machine event for a unit.
@@ -259,6 +260,7 @@ func (s *Supervisor) commit(u *unit, actions []machine.Action) {
 	for _, a := range actions { // act
 		s.perform(u, a)
 	}
+	s.settleStore(u)
 	at, ok := u.machine.Deadline()
 	s.agenda.set(u, at, ok)
 	s.publish(u) // tell: who hears of it and asks finds it so

@@ -21,6 +21,7 @@ type unit struct {
 	conf       *units.Unit
 	machine    *machine.Unit
 	sockets    []*socket       // set by setSockets; in the order services get them: file order, then instance
+	stored     []*stored       // what its services have given us to keep, in the order in which it came
 	runs       map[uint64]*run // by generation; until the log has been read to its end
 	stopSignal syscall.Signal  // of the last service it had
 	recalled   bool            // its machine came from saved state

@@ -31,6 +31,7 @@ type Ledger struct {
 
 // A descriptor is closed when nobody holds or borrows it any more.
 type descriptor struct {
+	name  string
 	fd    int
 	users int
 }
@@ -63,7 +64,7 @@ func (l *Ledger) Hold(name string, fd int) error {
 	if old != nil && old.fd == fd {
 		return nil
 	}
-	l.held[name] = &descriptor{fd: fd, users: 1}
+	l.held[name] = &descriptor{name: name, fd: fd, users: 1}
 	l.drop(old)
 	return nil
 }
@@ -84,7 +85,7 @@ func (l *Ledger) drop(d *descriptor) {
 		return
 	}
 	if d.users--; d.users == 0 {
-		unix.Close(d.fd)
+		closeHeld(d.name, d.fd)
 	}
 }
 

@@ -80,7 +80,7 @@ func (r *Remote) Hold(name string, fd int) error {
 		return err
 	}
 	if old, ok := r.names[name]; ok && old != fd {
-		unix.Close(old)
+		closeHeld(name, old)
 	}
 	r.names[name] = fd
 	return nil
@@ -91,7 +91,7 @@ func (r *Remote) Release(name string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if fd, ok := r.names[name]; ok {
-		unix.Close(fd)
+		closeHeld(name, fd)
 		delete(r.names, name)
 	}
 	return r.tellLocked(opRelease, nil, func(p *packer) { p.text(name) })
@@ -189,8 +189,8 @@ func (r *Remote) Close() error {
 	if r.names == nil {
 		return nil
 	}
-	for _, fd := range r.names {
-		unix.Close(fd)
+	for name, fd := range r.names {
+		closeHeld(name, fd)
 	}
 	r.names = nil
 	return r.wire.close()
