@@ -60,6 +60,7 @@ type binding struct {
 	sockets []*socket // as the unit file wants them
 	made    []*socket // of these, the new ones
 	gone    []*socket // those no longer wanted
+	taken   []*socket // of a unit that goes away: the same kernel object goes on in made
 }
 
 // bind plans the sockets of a unit as conf wants them. What the unit holds already
@@ -89,7 +90,7 @@ func (s *Supervisor) bind(u *unit, conf *units.Unit, spare []*socket) (*binding,
 			ports[p.group()] = k.real
 			continue
 		}
-		k, err := s.bindOne(conf, p, options[p.name], ports[p.group()], spare)
+		k, from, err := s.bindOne(conf, p, options[p.name], ports[p.group()], spare)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("unit %s: socket %s: %w", conf.Name, p.name, err))
 			if p.instance > 0 {
@@ -100,6 +101,9 @@ func (s *Supervisor) bind(u *unit, conf *units.Unit, spare []*socket) (*binding,
 		ports[p.group()] = k.real
 		b.sockets = append(b.sockets, k)
 		b.made = append(b.made, k)
+		if from != nil {
+			b.taken = append(b.taken, from)
+		}
 	}
 	for i, k := range u.sockets {
 		if have[held[i]] != nil {
@@ -119,19 +123,23 @@ func (p place) group() place {
 	return p
 }
 
-// bindOne binds one socket, or takes one that an outer manager has passed.
-func (s *Supervisor) bindOne(conf *units.Unit, p place, opts *sys.Options, real string, spare []*socket) (*socket, error) {
-	k := &socket{name: p.name, addr: p.addr, instance: p.instance, options: opts}
+// bindOne binds one socket, or takes one that an outer manager has passed, or one
+// of spare, which is then returned too.
+func (s *Supervisor) bindOne(conf *units.Unit, p place, opts *sys.Options, real string, spare []*socket) (k, from *socket, err error) {
+	k = &socket{name: p.name, addr: p.addr, instance: p.instance, options: opts}
 	for _, sp := range spare {
-		if sp != nil && sp.addr == p.addr && sp.instance == p.instance && sp.held != "" {
-			k.fd, k.real, k.path, k.inode = sp.fd, sp.real, sp.path, sp.inode
-			return k, nil
+		if sp.addr == p.addr && sp.instance == p.instance {
+			k.real, k.path, k.inode = sp.real, sp.path, sp.inode
+			if k.fd, err = unix.FcntlInt(uintptr(sp.fd), unix.F_DUPFD_CLOEXEC, 3); err != nil {
+				return nil, nil, err
+			}
+			return k, sp, nil
 		}
 	}
 	if fd, ok := s.takePassedFor(p.addr); ok {
 		k.fd, k.real = fd, p.addr.Address
 		k.inode = inodeOf(fd)
-		return k, nil
+		return k, nil, nil
 	}
 	address := p.addr.Address
 	if real != "" {
@@ -139,17 +147,24 @@ func (s *Supervisor) bindOne(conf *units.Unit, p place, opts *sys.Options, real 
 	}
 	bound, err := sys.Bind(p.addr.Network, address, *opts)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, w := range bound.Warnings {
 		s.log.Warn("option not set", "unit", conf.Name, "socket", p.name, "err", w)
 	}
 	k.fd, k.real, k.path, k.inode = bound.FD, bound.Address, bound.Path, inodeOf(bound.FD)
-	return k, nil
+	return k, nil, nil
 }
 
 // undo closes what was bound for the plan.
 func (b *binding) undo() {
+	for _, from := range b.taken { // its path is still in use
+		for _, k := range b.made {
+			if k.inode == from.inode {
+				k.path = nil
+			}
+		}
+	}
 	for _, k := range b.made {
 		unix.Close(k.fd)
 		if k.path != nil {
@@ -166,6 +181,9 @@ func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
 		if err := s.keeper.Hold(k.held, k.fd); err != nil {
 			return nil, fmt.Errorf("unit %s: socket %s: hold: %w", b.unit.conf.Name, k.name, err)
 		}
+	}
+	for _, from := range b.taken {
+		from.path = nil
 	}
 	b.unit.setSockets(b.sockets)
 	return b.gone, nil

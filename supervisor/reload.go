@@ -86,8 +86,9 @@ func (s *Supervisor) apply(set *units.Set) error {
 func (s *Supervisor) plan(set *units.Set) (*reloading, error) {
 	p := &reloading{bindings: map[string]*binding{}}
 	var problems []error
+	var spare []*socket // of units that go: a unit that was renamed keeps its sockets
 	bind := func(u *unit, conf *units.Unit) {
-		b, err := s.bind(u, conf, nil)
+		b, err := s.bind(u, conf, spare)
 		if err != nil {
 			problems = append(problems, err)
 			return
@@ -98,11 +99,18 @@ func (s *Supervisor) plan(set *units.Set) (*reloading, error) {
 	for _, conf := range set.Units {
 		byName[conf.Name] = conf
 	}
-	for _, c := range units.Compare(s.current(), set) {
+	changes := units.Compare(s.current(), set)
+	for _, c := range changes {
+		if c.What == units.Removed {
+			u := s.units[c.Unit]
+			p.removed = append(p.removed, u)
+			spare = append(spare, u.sockets...)
+		}
+	}
+	for _, c := range changes {
 		u, conf := s.units[c.Unit], byName[c.Unit]
 		switch {
 		case conf == nil:
-			p.removed = append(p.removed, u)
 		case u == nil:
 			u = newUnit(conf)
 			p.added = append(p.added, u)

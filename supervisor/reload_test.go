@@ -132,3 +132,32 @@ listen = "tcp://127.0.0.1:0"
 		t.Errorf("the socket was %d and is %d", inode, got)
 	}
 }
+
+func TestRenamedUnitKeepsItsSocket(t *testing.T) {
+	f := prepare(t)
+	path := filepath.Join(f.dir, "s.sock")
+	text := "[service]\nrole = serve\nready = \"notify\"\n[socket.s]\nlisten = \"unix://" + path + "\"\n"
+	f.write("before", text)
+	f.start()
+	if _, err := ask("unix", path); err != nil {
+		t.Fatal(err)
+	}
+	inode := f.unit("before").Sockets[0].Inode
+	os.Remove(filepath.Join(f.dir, "before.toml"))
+	f.write("bad", "[service")
+	if err := f.s.Reload(t.Context()); err == nil {
+		t.Fatal("reloaded")
+	}
+	os.Remove(filepath.Join(f.dir, "bad.toml"))
+	f.write("after", text)
+	if err := f.s.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.until("before is gone", func() bool { _, ok := f.s.Unit("before"); return !ok })
+	if _, err := ask("unix", path); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.unit("after").Sockets[0].Inode; got != inode {
+		t.Errorf("the socket was %d and is %d", inode, got)
+	}
+}
