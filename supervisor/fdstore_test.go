@@ -1,0 +1,351 @@
+package supervisor
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const keeping = `
+[service]
+role = keepsake TEST_SOCKETS=2
+ready = "notify"
+restart = "always"
+restart_delay = "10ms"
+fd_store_max = 4
+[socket.http]
+listen = "tcp://127.0.0.1:0"
+[socket.other]
+listen = "tcp://127.0.0.1:0"
+`
+
+// storedNames are the names that status shows.
+func (f *fixture) storedNames() []string { return f.unit("web").Instances[0].Stored }
+
+// kill ends the ready run of web, and waits until that has been heard of.
+func (f *fixture) kill() {
+	f.t.Helper()
+	pid := f.unit("web").Instances[0].Runs[0].Pid
+	syscall.Kill(pid, syscall.SIGKILL)
+	f.await("the exit of the killed process", func(e Event) bool { return e.Exit != nil && e.Exit.Pid == pid })
+}
+
+// listening is a place to connect to.
+func listening(t *testing.T) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln
+}
+
+func TestStoreSurvivesItsService(t *testing.T) {
+	f := newFixture(t, "web", keeping)
+	at, far := f.address("web", "http"), listening(t)
+	wantOrder(t, at, "list", "")
+	wantOrder(t, at, "memfd memory remembered", "told")
+	wantOrder(t, at, "dial conn "+far.Addr().String(), "told")
+	wantOrder(t, at, "memfd - nameless", "told")
+	c, err := far.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	const all = "memory=remembered conn=socket stored=nameless"
+	rounds := 0
+	check := func(what string) {
+		t.Helper()
+		rounds++
+		if got := f.storedNames(); !slices.Equal(got, []string{"memory", "conn", "stored"}) {
+			t.Fatalf("%s: status shows %q", what, got)
+		}
+		wantOrder(t, at, "list", all)
+		wantOrder(t, at, fmt.Sprint("say 1 round-", rounds), "said <nil>")
+		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || line != fmt.Sprintf("round-%d\n", rounds) {
+			t.Fatalf("%s: the connection brought %q, %v", what, line, err)
+		}
+	}
+	for range 3 {
+		f.kill()
+		check("killed")
+	}
+	order(t, at, "exit 0")
+	f.awaitState("web", 1, "exited")
+	check("exited")
+	f.do("restart", "web", Done)
+	check("replaced")
+	for range 3 {
+		f.crash()
+		f.start()
+		f.kill()
+		check("the supervisor crashed")
+	}
+	t.Logf("promise N1: 3 stored descriptors handed back in order %d times, over kills, exits, replacements and 3 crashes of the supervisor", rounds)
+}
+
+func TestStoreKeepsOrder(t *testing.T) {
+	f := newFixture(t, "web", keeping)
+	at := f.address("web", "http")
+	for i := range 4 {
+		wantOrder(t, at, fmt.Sprintf("memfd n%d %d", i, i), "told")
+	}
+	for range 2 { // each reload and each upgrade turns it around in systemd
+		f.crash()
+		f.start()
+		if err := f.s.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f.kill()
+		wantOrder(t, at, "list", "n0=0 n1=1 n2=2 n3=3")
+	}
+	wantOrder(t, at, `send FDSTOREREMOVE=1\nFDNAME=n3 0`, "told")
+	wantOrder(t, at, `send FDSTOREREMOVE=1\nFDNAME=n1 0`, "told")
+	wantOrder(t, at, "memfd n4 4", "told")
+	f.kill()
+	wantOrder(t, at, "list", "n0=0 n2=2 n4=4")
+}
+
+func TestStoreRefuses(t *testing.T) {
+	f := newFixture(t, "web", keeping)
+	at := f.address("web", "http")
+	wantOrder(t, at, `send FDSTORE=1\nFDNAME=a\nREADY=1 2`, "told")
+	f.kill()
+	wantOrder(t, at, "list", "a=x a=x")
+	for _, row := range []struct{ name, order, log string }{
+		{"the same twice", "again b 0", ""},
+		{"one of its sockets", "listener b", ""},
+		{"an epoll instance", "epoll b", "it is an epoll instance"},
+		{"a device", "device b", "it is a device"},
+		{"no descriptor", "send FDSTORE=1 0", "FDSTORE=1 came without a descriptor"},
+		{"to forget without a name", "send FDSTOREREMOVE=1 1", "FDSTOREREMOVE=1 needs FDNAME"},
+		{"to forget what is not there", `send FDSTOREREMOVE=1\nFDNAME=z 0`, ""},
+		{"descriptors with another message", "send STATUS=hello 3", "3 descriptors closed"},
+		{"nothing, when both keys come", `send FDSTORE=1\nFDSTOREREMOVE=1\nFDNAME=z 1`, "1 descriptors closed"},
+	} {
+		wantOrder(t, at, row.order, "told")
+		if got := f.storedNames(); !slices.Equal(got, []string{"a", "a"}) || !strings.Contains(f.log.String(), row.log) {
+			t.Fatalf("%s: stored %q; no %q in the log", row.name, got, row.log)
+		}
+	}
+	before := descriptors(t)
+	for range 3 { // two of three are too many, each time
+		wantOrder(t, at, `send FDSTORE=1\nFDNAME=c 5`, "told")
+	}
+	if got := f.storedNames(); !slices.Equal(got, []string{"a", "a", "c", "c"}) || !strings.Contains(f.log.String(), "the store is full (fd_store_max = 4)") {
+		t.Fatalf("stored %q", got)
+	}
+	waitFor(t, "descriptors to be closed", func() bool { return descriptors(t) <= before+2 })
+	wantOrder(t, at, `send FDSTOREREMOVE=1\nFDNAME=c 0`, "told")
+	wantOrder(t, at, `send FDSTOREREMOVE=1\nFDNAME=a 0`, "told")
+	if got := f.storedNames(); len(got) != 0 {
+		t.Fatalf("stored %q", got)
+	}
+	wantOrder(t, at, `send FDSTORE=1\nFDNAME=a:b 1`, "told")
+	if got := f.storedNames(); !slices.Equal(got, []string{"stored"}) {
+		t.Fatalf("a wrong name became %q", got)
+	}
+}
+
+// descriptors counts this process's, which is keeper and supervisor in one.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	names, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(names)
+}
+
+func TestStoreIsOffByDefault(t *testing.T) {
+	f := newFixture(t, "web", strings.Replace(keeping, "fd_store_max = 4", "", 1))
+	at := f.address("web", "http")
+	wantOrder(t, at, "memfd memory x", "told")
+	if got := f.storedNames(); len(got) != 0 || !strings.Contains(f.log.String(), "the unit has no fd_store_max") {
+		t.Errorf("stored %q", got)
+	}
+}
+
+func TestStoredHangsUp(t *testing.T) {
+	for _, row := range []struct {
+		name, env string
+		stays     bool
+	}{{"goes", "", false}, {"stays with FDPOLL=0", " TEST_POLL=0", true}} {
+		t.Run(row.name, func(t *testing.T) {
+			f := newFixture(t, "web", strings.Replace(keeping, "TEST_SOCKETS=2", "TEST_SOCKETS=2"+row.env, 1))
+			at, far := f.address("web", "http"), listening(t)
+			hangUp := func(name string) {
+				t.Helper()
+				wantOrder(t, at, "dial "+name+" "+far.Addr().String(), "told")
+				c, err := far.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.(*net.TCPConn).SetLinger(0) // a reset is a hang-up in one step
+				c.Close()
+			}
+			hangUp("one")
+			if !row.stays {
+				f.until("one to go", func() bool { return len(f.storedNames()) == 0 })
+			}
+			f.crash() // what hangs up while nobody supervises goes too
+			f.start()
+			hangUp("two")
+			want := []string{"one", "two"}
+			if !row.stays {
+				want = nil
+				f.until("two to go", func() bool { return len(f.storedNames()) == 0 })
+			}
+			f.kill()
+			order(t, at, "list")
+			if got := f.storedNames(); !slices.Equal(got, want) {
+				t.Errorf("stored %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestStorePreserve(t *testing.T) {
+	for _, row := range []struct {
+		mode                        string
+		killed, replaced, restarted bool // kept
+	}{
+		{"no", false, true, false},
+		{"restart", true, true, false},
+		{"yes", true, true, true},
+	} {
+		t.Run(row.mode, func(t *testing.T) {
+			f := newFixture(t, "web", strings.Replace(keeping, "fd_store_max = 4", "fd_store_max = 4\nfd_store_preserve = \""+row.mode+"\"", 1))
+			at := f.address("web", "http")
+			fill := func() {
+				t.Helper()
+				if order(t, at, "list") == "" {
+					wantOrder(t, at, "memfd m x", "told")
+				}
+			}
+			check := func(what string, kept bool) {
+				t.Helper()
+				want := ""
+				if kept {
+					want = "m=x"
+				}
+				if got := order(t, at, "list"); got != want {
+					t.Errorf("%s: %q, want %q", what, got, want)
+				}
+			}
+			fill()
+			f.do("restart", "web", Done)
+			check("replaced", row.replaced)
+			fill()
+			f.kill()
+			check("killed", row.killed)
+			fill()
+			f.do("restart", "web", Done)
+			f.do("stop", "web", Done)
+			if kept := len(f.storedNames()) == 1; kept != row.restarted {
+				t.Errorf("stopped: kept %v", kept)
+			}
+			f.crash()
+			f.start()
+			f.do("start", "web", Done)
+			check("stopped and started", row.restarted)
+			fill()
+			os.Remove(filepath.Join(f.dir, "web.toml"))
+			if err := f.s.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			f.until("web is gone", func() bool { _, ok := f.s.Unit("web"); return !ok })
+			f.storeIsEmpty()
+		})
+	}
+}
+
+// storeIsEmpty: the keeper holds nothing that a service has stored.
+func (f *fixture) storeIsEmpty() {
+	f.t.Helper()
+	inv, err := f.keeper.Inventory()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for name := range inv.Descriptors {
+		if strings.HasPrefix(name, "store/") {
+			f.t.Errorf("still held: %s", name)
+		}
+	}
+}
+
+func TestStoreQuotaLowered(t *testing.T) {
+	f := newFixture(t, "web", keeping)
+	at := f.address("web", "http")
+	for i := range 4 {
+		wantOrder(t, at, fmt.Sprintf("memfd n%d %d", i, i), "told")
+	}
+	reload := func(max string) {
+		t.Helper()
+		f.write("web", strings.Replace(keeping, "fd_store_max = 4", max, 1))
+		if err := f.s.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reload("fd_store_max = 2")
+	if got := f.storedNames(); !slices.Equal(got, []string{"n0", "n1"}) {
+		t.Fatalf("stored %q", got)
+	}
+	reload("")
+	if got := f.storedNames(); len(got) != 0 {
+		t.Fatalf("stored %q", got)
+	}
+	f.storeIsEmpty()
+}
+
+// A supervisor that dies between keeping a descriptor and taking its message out of
+// the queue is followed by one that sees the message again.
+func TestStoreMessageSeenTwice(t *testing.T) {
+	f := newFixture(t, "web", keeping)
+	at := f.address("web", "http")
+	wantOrder(t, at, "memfd first 1", "told")
+	pid := f.unit("web").Instances[0].Runs[0].Pid
+	inv, err := f.keeper.Inventory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.crash()
+	// What the dead one had done: kept the descriptor of a message that is still there.
+	message := memfd("2")
+	defer syscall.Close(message)
+	var address string
+	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range strings.Split(string(environ), "\x00") {
+		if a, ok := strings.CutPrefix(v, "NOTIFY_SOCKET="); ok {
+			address = a
+		}
+	}
+	sendTo(t, address, "FDSTORE=1\nFDNAME=second", message)
+	kept, err := syscall.Dup(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.keeper.Hold(storeName("web", &stored{instance: 1, number: 2, name: "second"}), kept); err != nil {
+		t.Fatal(err)
+	}
+	f.start()
+	order(t, at, "say 9 x") // the message has been seen by now, or will be before the exit
+	f.kill()
+	wantOrder(t, at, "list", "first=1 second=2")
+	after, err := f.keeper.Inventory()
+	if err != nil || len(after.Descriptors) != len(inv.Descriptors)+1 {
+		t.Errorf("%d descriptors held, %d before, %v", len(after.Descriptors), len(inv.Descriptors), err)
+	}
+}
