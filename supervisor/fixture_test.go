@@ -27,6 +27,7 @@ type fixture struct {
 	out    *lockedBuffer // lines of services
 	log    *lockedBuffer // the supervisor's own
 	keeper *keeper.Local
+	format Format
 	abrupt chan struct{}
 	cancel context.CancelFunc
 	ended  chan error
@@ -45,6 +46,12 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.b.Reset()
 }
 
 func (b *lockedBuffer) String() string {
@@ -131,7 +138,7 @@ func (f *fixture) tryStart() error {
 		f.t.Fatal(err)
 	}
 	f.abrupt = make(chan struct{})
-	f.s = New(Config{Units: set, Load: f.load, Output: f.out, keeper: f.keeper, abrupt: f.abrupt,
+	f.s = New(Config{Units: set, Load: f.load, Output: f.out, Format: f.format, keeper: f.keeper, abrupt: f.abrupt,
 		RuntimeDir: filepath.Join(f.dir, "run"),
 		Log:        slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	f.past, f.follow = f.s.events.follow()

@@ -101,8 +101,10 @@ func (s *splitter) feed(w *lineWriter, data []byte) {
 			end = len(data)
 		}
 		if room := MaxLine - len(s.rest); end > room {
-			w.write(s.src, append(s.rest, data[:room]...), true)
-			s.rest, data = nil, data[room:]
+			piece := append(s.rest, data[:room]...)
+			cut := wholeRunes(piece)
+			w.write(s.src, piece[:cut], true)
+			s.rest, data = append([]byte(nil), piece[cut:]...), data[room:]
 			continue
 		}
 		if i < 0 {
@@ -117,6 +119,20 @@ func (s *splitter) feed(w *lineWriter, data []byte) {
 		}
 		data = data[i+1:]
 	}
+}
+
+// wholeRunes is the length of b without the beginning of a character whose end is
+// still to come.
+func wholeRunes(b []byte) int {
+	for n := 1; n < utf8.UTFMax && n < len(b); n++ {
+		if c := b[len(b)-n]; utf8.RuneStart(c) {
+			if c >= utf8.RuneSelf && !utf8.FullRune(b[len(b)-n:]) {
+				return len(b) - n
+			}
+			break
+		}
+	}
+	return len(b)
 }
 
 // finish writes an unfinished last line.

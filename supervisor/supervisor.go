@@ -228,6 +228,9 @@ func (s *Supervisor) loop(ctx context.Context) error {
 		case <-done:
 			done = nil
 			s.stopAll(context.Cause(ctx).Error())
+		case <-late:
+			s.log.Warn("output not written", "runs", s.live, "because", "nobody has taken it for "+outputPatience.String())
+			s.live = 0
 		case <-gone:
 			s.crashed = errKeeperGone
 			return s.crashed
