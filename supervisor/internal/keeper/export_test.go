@@ -51,12 +51,19 @@ func NewFuzzSession(l *Local, fd int) (*FuzzSession, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &FuzzSession{&session{local: l, log: slog.New(slog.DiscardHandler), wire: w, acked: make(chan struct{}, 1), ended: make(chan struct{})}}
+	f := &FuzzSession{newSession(l, w, slog.New(slog.DiscardHandler), nil)}
 	f.s.hello.Store(true)
+	close(f.s.over) // nobody attends to it
 	return f, nil
 }
 
 // Handle is one message of the supervisor's.
 func (f *FuzzSession) Handle(o byte, body []byte, fds []int) error {
-	return f.s.handle(message{op: op(o), body: body, fds: fds})
+	err := f.s.handle(message{op: op(o), body: body, fds: fds})
+	select {
+	case t := <-f.s.handed:
+		closeAll([]int{t.file})
+	default:
+	}
+	return err
 }

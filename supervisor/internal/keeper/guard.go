@@ -31,6 +31,8 @@ type Duty struct {
 	// SafeAfter is how many such deaths in a row it takes until the next one is
 	// started in safe mode. Default 8.
 	SafeAfter int
+	// Trial is how long a new file's supervisor may take until it serves. Default 30s.
+	Trial time.Duration
 	// Grace is how long processes have to leave when the keeper has to end them by
 	// itself. Default 10s.
 	Grace time.Duration
@@ -53,7 +55,9 @@ type guard struct {
 	Duty
 	local   *Local
 	signals chan os.Signal
-	program string // what to start: own, or the file of an upgrade
+	trial   *trial  // of an upgrade; nil: own is started
+	outcome Outcome // of the last upgrade
+	told    *session
 	early   int    // deaths in a row soon after the start
 	reason  string // of the last death
 	waiting []unix.Signal
@@ -63,17 +67,27 @@ type guard struct {
 // Guard keeps a supervisor running over l until one says that all is done, and
 // returns the exit code it gave. Signals that are for sockd are passed on.
 func Guard(l *Local, d Duty) (code int, err error) {
-	g := &guard{Duty: d, local: l, signals: make(chan os.Signal, 16), program: own}
+	g := &guard{Duty: d, local: l, signals: make(chan os.Signal, 16)}
 	g.defaults()
+	g.listen()
+	return g.keep(g.supervise)
+}
+
+// listen hears of signals from now on.
+func (g *guard) listen() {
 	signal.Notify(g.signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGCHLD, unix.SIGPIPE)
 	if os.Getpid() == 1 {
 		// The kernel spares a process 1 that has no handler; Go's runtime has handlers, which
 		// end the process, and with it the container and every socket.
 		signal.Ignore(unix.SIGQUIT, unix.SIGTRAP, unix.SIGABRT, unix.SIGSTKFLT, unix.SIGSYS)
 	}
+}
+
+// keep sees the first supervisor to its end, and others after it until one is done.
+func (g *guard) keep(first func() (code int, done bool, err error)) (code int, err error) {
 	defer signal.Stop(g.signals)
-	for {
-		code, done, err := g.supervise()
+	for next := first; ; next = g.supervise {
+		code, done, err := next()
 		if done {
 			g.endAll()
 			return code, nil
@@ -100,6 +114,7 @@ func (g *guard) defaults() {
 	set(&g.DelayMax, 10*time.Second)
 	set(&g.Steady, 10*time.Second)
 	set(&g.Grace, 10*time.Second)
+	set(&g.Trial, 30*time.Second)
 	if g.SafeAfter == 0 {
 		g.SafeAfter = 8
 	}
@@ -111,19 +126,26 @@ func (g *guard) defaults() {
 // supervise runs one supervisor from start to end. It is done when that has said
 // bye; else another one is needed.
 func (g *guard) supervise() (code int, done bool, err error) {
+	p, w, err := g.start()
+	if err != nil {
+		g.early++
+		g.reason = err.Error()
+		g.tried()
+		return 0, false, err
+	}
+	return g.stay(talk(g.local, w, g.Log, g.Outer), p)
+}
+
+// stay is with a supervisor until its end.
+func (g *guard) stay(s *session, p *sys.Process) (code int, done bool, err error) {
 	begun := time.Now()
 	defer func() {
 		if time.Since(begun) > g.Steady {
 			g.early = 0
 		}
 		g.early++
+		g.tried()
 	}()
-	p, w, err := g.start()
-	if err != nil {
-		g.reason = err.Error()
-		return 0, false, err
-	}
-	s := talk(g.local, w, g.Log, g.Outer)
 	exit := make(chan string, 1)
 	go func() {
 		st, _ := p.Wait()
@@ -134,6 +156,15 @@ func (g *guard) supervise() (code int, done bool, err error) {
 	s.hearOut()
 	if bye := s.bye.Load(); bye != 0 {
 		return int(bye &^ saidBye), true, nil
+	}
+	select {
+	case t := <-s.handed:
+		g.accept(t)
+	default:
+	}
+	if g.trial != nil && g.trial.starts == 0 {
+		g.Log.Info("supervisor replaced", slog.Int("pid", p.Pid))
+		return 0, false, nil
 	}
 	g.Log.Warn("supervisor ended", slog.Int("pid", p.Pid), slog.String("because", g.reason), slog.Int("again", g.early+1))
 	return 0, false, nil
@@ -155,11 +186,19 @@ func (g *guard) start() (*sys.Process, *wire, error) {
 	if g.early >= g.SafeAfter {
 		env = append(env, SafeVariable+"="+g.reason)
 	}
-	if g.early > 2 {
-		g.program = own // whatever an upgrade brought does not work; what runs here did
+	program := own
+	if g.trial != nil {
+		g.trial.starts++
+		fd, err := aside(g.trial.file, pair[1])
+		if err != nil {
+			w.close()
+			return nil, nil, err
+		}
+		defer unix.Close(fd)
+		program = descriptorPath(fd)
 	}
 	child, err := g.local.orphans.Fork(func() (*sys.Starting, error) {
-		return sys.StartSelf(g.program, g.Argv, env, []int{pair[1]})
+		return sys.StartSelf(program, g.Argv, env, []int{pair[1]})
 	})
 	if err != nil {
 		w.close()
@@ -179,10 +218,22 @@ func (g *guard) attend(s *session, p *sys.Process, exit <-chan string) {
 			g.reason = killed
 		}
 	}()
+	late := g.trialTimer()
 	events := g.local.Events()
 	for {
 		g.flush(s)
 		select {
+		case t := <-s.handed:
+			g.accept(t)
+			patience.Reset(g.Watchdog) // to end
+		case goOn := <-s.serving:
+			if g.served(s, p) {
+				late = nil
+			}
+			close(goOn)
+		case <-late:
+			killed = "it was not serving after " + g.Trial.String()
+			p.Signal(unix.SIGKILL)
 		case ev := <-events:
 			if s.news(ev) == nil {
 				if unheard++; unheard == 1 && !stopped {
@@ -238,8 +289,15 @@ func (g *guard) take(sig os.Signal) {
 	}
 }
 
-// flush passes on the signals that wait, once the supervisor has said hello.
+// flush passes on what waits, once the supervisor has said hello: signals, and what
+// has become of an upgrade.
 func (g *guard) flush(s *session) {
+	if g.told != s && s.hello.Load() {
+		g.told = s
+		if g.outcome.ID != "" {
+			s.outcome(g.outcome)
+		}
+	}
 	for len(g.waiting) > 0 && s.hello.Load() {
 		if s.order(g.waiting[0]) != nil {
 			return

@@ -41,6 +41,7 @@ type Local struct {
 	cgroup    *sys.Cgroup  // nil: process trees are found by looking around
 	sweeper   sys.Sweeper
 	slots     chan struct{}
+	gate      gate // shut while this process hands itself over
 
 	mu   sync.Mutex
 	runs map[ID]*run // those with a process, or about to have one
@@ -49,16 +50,9 @@ type Local struct {
 
 // NewLocal makes a keeper that holds nothing yet.
 func NewLocal(o Options) (*Local, error) {
-	l := &Local{log: o.Log, forgetful: o.Forgetful, slots: make(chan struct{}, atOnce), runs: map[ID]*run{}}
-	if l.log == nil {
-		l.log = slog.New(slog.DiscardHandler)
-	}
-	if o.Reap {
-		if err := sys.Subreaper(); err != nil {
-			return nil, fmt.Errorf("keeper: subreaper: %w", err)
-		}
-		l.orphans = sys.NewOrphans()
-		l.sweeper.Orphans = l.orphans
+	l, err := newLocal(o)
+	if err != nil {
+		return nil, err
 	}
 	if !o.NoCgroup {
 		var err error
@@ -67,6 +61,22 @@ func NewLocal(o Options) (*Local, error) {
 		}
 	}
 	l.Ledger = NewLedger()
+	return l, nil
+}
+
+// newLocal makes one without a ledger. Children there are already are known to it.
+func newLocal(o Options, children ...int) (*Local, error) {
+	l := &Local{log: o.Log, forgetful: o.Forgetful, slots: make(chan struct{}, atOnce), runs: map[ID]*run{}}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
+	if o.Reap {
+		if err := sys.Subreaper(); err != nil {
+			return nil, fmt.Errorf("keeper: subreaper: %w", err)
+		}
+		l.orphans = sys.NewOrphans(children...)
+		l.sweeper.Orphans = l.orphans
+	}
 	return l, nil
 }
 
@@ -82,8 +92,10 @@ func (l *Local) Spawn(id ID, p Process) error {
 			return fmt.Errorf("%s: output: %w", id, err)
 		}
 	}
+	l.gate.enter() // until exec
 	fds, giveBack, err := l.List(id, p.Sockets)
 	if err != nil {
+		l.gate.leave()
 		closeIf(output)
 		return err
 	}

@@ -20,6 +20,8 @@ type Remote struct {
 	pieces chan Inventory // of inventory
 	gone   chan struct{}  // closed when the keeper has gone
 	queue  eventQueue
+
+	upgrade outcomes
 }
 
 // ErrGone means that the keeper's process has ended.
@@ -231,6 +233,10 @@ func (r *Remote) read() {
 				err = errors.New(text)
 			}
 			r.answer <- err
+		case opOutcome:
+			if o := (Outcome{u.text(), u.text(), u.text()}); u.end() == nil {
+				r.upgrade.set(o)
+			}
 		case opOrder:
 			select {
 			case r.orders <- unix.Signal(u.number()):

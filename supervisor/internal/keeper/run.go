@@ -16,11 +16,14 @@ type run struct {
 	id   ID
 	mark string
 
+	foreign bool // not our child: a keeper before us started it
+
 	mu     sync.Mutex
 	main   *sys.Process // nil before fork
 	leaf   *sys.Leaf    // nil without cgroup
 	early  unix.Signal  // the last signal asked for before there was a process
 	ending bool         // main has ended, the rest is being killed
+	buried bool         // main has been reaped
 	gone   bool         // the keeper has been closed
 	killed map[int]bool // other processes of the run that had to be killed
 
@@ -54,27 +57,42 @@ func (r *run) born(fork func() (*sys.Starting, *sys.Leaf, error)) (*sys.Starting
 	return s, nil
 }
 
-// live follows the run from birth to the end and posts its news.
+// live follows the run from birth to the end and posts its news. It has been let in
+// through the gate, and leaves when the exec is known.
 func (r *run) live(s *sys.Starting, err error) {
 	if err != nil {
 		r.l.Post(failed(r.id, err))
+		r.l.gate.leave()
 		return
 	}
 	failure := s.Execed()
 	if failure == nil {
 		r.l.Post(Event{ID: r.id, Kind: Execed, Pid: s.Pid})
-	} else {
-		s.Signal(unix.SIGKILL) // it is about to die in any case
+		r.l.gate.leave()
+		r.follow(s.Process)
+		return
 	}
+	defer r.l.gate.leave()
+	s.Signal(unix.SIGKILL) // it is about to die in any case
 	main := r.wait(s.Process)
 	if r.abandoned() {
 		return
 	}
-	status, err := r.finish(main)
-	if failure != nil {
-		r.l.Post(failed(r.id, failure))
+	r.finish(main)
+	r.bury(main)
+	r.l.Post(failed(r.id, failure))
+}
+
+// follow waits for the end of a run that is running, and posts it.
+func (r *run) follow(main *sys.Process) {
+	main = r.wait(main)
+	if r.abandoned() {
 		return
 	}
+	status, err := r.finish(main)
+	r.l.gate.enter()
+	defer r.l.gate.leave()
+	r.bury(main)
 	ev := Event{ID: r.id, Kind: Exited, Pid: main.Pid, Code: status.Code, Signal: status.Signal, Core: status.Core, Killed: len(r.killed)}
 	if err != nil {
 		ev.Code, ev.Err = -1, err.Error()
@@ -127,7 +145,7 @@ func (r *run) current() *sys.Process {
 	return r.main
 }
 
-// finish kills what is left of the run, and only then reaps its main process:
+// finish kills what is left of the run. Its main process is reaped only after that:
 // until then nobody else can have its pid, by which leftovers are known. What the
 // kernel holds delays this run's end and nothing else.
 //
@@ -149,16 +167,20 @@ func (r *run) finish(main *sys.Process) (status sys.Status, err error) {
 		}
 	}
 	r.others.Wait()
-	status, err = main.Wait()
+	return main.Wait()
+}
+
+// bury reaps the main process, whose status is known by now, and removes the cgroup.
+func (r *run) bury(main *sys.Process) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.buried = true
 	r.l.orphans.Reap(main)
 	if r.leaf != nil {
 		if err := r.leaf.Remove(); err != nil {
 			r.l.log.Warn("cgroup stays", slog.String("run", r.id.String()), slog.Any("err", err))
 		}
 	}
-	return status, err
 }
 
 func (r *run) killLeaf(main int) error {
@@ -188,7 +210,9 @@ func (r *run) count(pid int) {
 	r.killed[pid] = true
 }
 
-func (r *run) marks(main *sys.Process) sys.Mark { return sys.Mark{Main: main.Pid, Env: r.mark} }
+func (r *run) marks(main *sys.Process) sys.Mark {
+	return sys.Mark{Main: main.Pid, Env: r.mark, Foreign: r.foreign}
+}
 
 // abandon lets go of the process without touching it.
 func (r *run) abandon() {

@@ -29,6 +29,10 @@ type session struct {
 	bye     atomic.Int64  // exit code and 1<<32 once said
 	acked   chan struct{} // it said hello, or acknowledged something
 	ended   chan struct{} // closed when the talk is over
+
+	handed  chan *trial        // a file that is to take over
+	serving chan chan struct{} // it serves; nothing more is read until that is closed
+	over    chan struct{}      // closed when nobody attends to it any more
 }
 
 const saidBye = 1 << 32
@@ -39,6 +43,7 @@ const lastWords = time.Second
 
 // hearOut takes what a supervisor that has ended said before, and ends the talk.
 func (s *session) hearOut() {
+	close(s.over)
 	timer := time.NewTimer(lastWords)
 	defer timer.Stop()
 	select {
@@ -51,9 +56,14 @@ func (s *session) hearOut() {
 
 // talk serves the supervisor at the other end of w until it goes.
 func talk(l *Local, w *wire, log *slog.Logger, outer func(string)) *session {
-	s := &session{local: l, log: log, wire: w, outer: outer, acked: make(chan struct{}, 1), ended: make(chan struct{})}
+	s := newSession(l, w, log, outer)
 	go s.serve()
 	return s
+}
+
+func newSession(l *Local, w *wire, log *slog.Logger, outer func(string)) *session {
+	return &session{local: l, log: log, wire: w, outer: outer, acked: make(chan struct{}, 1), ended: make(chan struct{}),
+		handed: make(chan *trial, 1), serving: make(chan chan struct{}), over: make(chan struct{})}
 }
 
 func (s *session) serve() {
@@ -78,7 +88,7 @@ func (s *session) serve() {
 func (s *session) handle(m message) error {
 	u := unpacker{b: m.body}
 	want := 0
-	if m.op == opHold {
+	if m.op == opHold || m.op == opUpgrade {
 		want = 1
 	}
 	if m.op == opSpawn && len(m.fds) == 1 {
@@ -157,6 +167,24 @@ func (s *session) handle(m message) error {
 			return err
 		}
 		s.bye.Store(saidBye | int64(code&0xff))
+	case opUpgrade:
+		id := u.text()
+		if err := u.end(); err != nil {
+			closeAll(m.fds)
+			return err
+		}
+		select {
+		case s.handed <- &trial{id: id, file: m.fds[0]}:
+		default: // it has said so already
+			closeAll(m.fds)
+		}
+	case opServing:
+		goOn := make(chan struct{})
+		select {
+		case s.serving <- goOn:
+			<-goOn
+		case <-s.over:
+		}
 	default:
 		return errWire
 	}
@@ -239,6 +267,10 @@ func (s *session) say(o op, fds []int, pack func(*packer)) error {
 
 func (s *session) news(ev Event) error {
 	return s.say(opNews, nil, func(p *packer) { p.event(ev) })
+}
+
+func (s *session) outcome(o Outcome) error {
+	return s.say(opOutcome, nil, func(p *packer) { p.text(o.ID); p.text(o.Outcome); p.text(o.Because) })
 }
 
 func (s *session) order(sig unix.Signal) error {

@@ -27,6 +27,8 @@ import (
 //	save      unit, bytes
 //	acknowledge  event
 //	outer     what an outer manager is to know
+//	upgrade   id, with the new file             outcome   id, what became of the upgrade, why
+//	serving
 //	bye       exit code                         order     a signal the keeper was sent
 //
 // Requests are taken in order and, but for inventory and main, not answered: what
@@ -53,6 +55,9 @@ const (
 	opBye
 	opOrder
 	opOuter
+	opUpgrade
+	opServing
+	opOutcome
 )
 
 // wireVersion is raised when a message changes its meaning. A keeper refuses a
@@ -95,6 +100,13 @@ func newWire(fd int) (*wire, error) {
 }
 
 func (w *wire) close() error { return w.file.Close() }
+
+// number is the descriptor, which stays the wire's.
+func (w *wire) number() int {
+	n := -1
+	w.raw.Control(func(fd uintptr) { n = int(fd) })
+	return n
+}
 
 // write sends a message; its descriptors stay the caller's. It waits while the
 // other side does not read.
