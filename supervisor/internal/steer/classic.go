@@ -106,23 +106,24 @@ func (e *classic) swap(index func(place uint16) int, t *table) error {
 // place gets nothing, so the program is right before and after. Where its place is
 // the only one, the few connections of the moment go by the kernel's hash.
 func (e *classic) leaving(_, fd int) error {
-	if moves := e.order.last(); moves != fd {
-		mover := uint16(slices.Index(e.at, moves))
-		if stand := slices.IndexFunc(e.table[:], func(p uint16) bool { return p != mover }); stand >= 0 {
-			err := e.swap(func(place uint16) int {
-				if place == mover {
-					place = e.table[stand]
-				}
-				return e.index(place)
-			}, e.table)
-			if err != nil {
-				return err
-			}
-		}
+	moves := e.order.last()
+	if moves == fd {
+		return nil
 	}
-	return e.memory.leaving(fd)
+	mover := uint16(slices.Index(e.at, moves))
+	stand := slices.IndexFunc(e.table[:], func(p uint16) bool { return p != mover })
+	if stand < 0 {
+		return nil
+	}
+	return e.swap(func(place uint16) int {
+		if place == mover {
+			place = e.table[stand]
+		}
+		return e.index(place)
+	}, e.table)
 }
 
+// left records before the socket may listen again: see memory.
 func (e *classic) left(_, fd int) error {
 	e.order.leave(fd)
 	if len(e.order) == 0 {

@@ -185,6 +185,19 @@ func TestShutDownByAService(t *testing.T) {
 	}
 }
 
+// While a place with a weight has no socket, its connections go to places with a
+// weight: not to all, as the kernel's hash would have it.
+func TestOtherSlotsAreProbed(t *testing.T) {
+	w := newKernelWorld(t, "tcp4", 5, EBPF, false, Options{})
+	must(t, w.g.Set([]int{1, 3, 3, 3, 0}))
+	must(t, unix.Shutdown(w.fds[0], unix.SHUT_RD))
+	got := crowd(w, 1000)
+	c, _ := w.g.Counts()
+	if c.Hashed > 5 || got[4] > 5 { // four slots in a row are wrong once in 10,000
+		t.Errorf("served %v, %d by the hash; about 100 were meant for place 0", got, c.Hashed)
+	}
+}
+
 // What a service can do to the group's program with the socket it was given.
 func TestLock(t *testing.T) {
 	w := newKernelWorld(t, "tcp4", 3, EBPF, false, Options{})

@@ -17,16 +17,17 @@ const memoryName = "order"
 // hands. It tells a successor in which order the kernel has the group's sockets,
 // which nobody can read from the kernel. Sockets are known by their cookies.
 //
-// What is about to be done is written before, so that after a crash at any instant
-// the sockets themselves tell whether it was done.
+// That a socket has left is written before it may listen again. So after a crash at
+// any instant the sockets themselves tell the rest: a member that does not listen has
+// left, and one that listens and is no member has come last.
 type memory struct{ fd int }
 
 // Where things stand in the file. All numbers are in host order: it never leaves
 // the machine.
 const (
 	memoryMagic = 0x736f636b_64000001 // "sockd", version 1
-	atHead      = 0                   // magic, cookie of the one that leaves (or 0), number of members
-	atMembers   = 24                  // cookies
+	atHead      = 0                   // magic, number of members
+	atMembers   = 16                  // cookies
 	atTable     = 12288
 )
 
@@ -63,14 +64,8 @@ func (m *memory) record(o order, t *table) error {
 	if err := m.write(list, atTable); err != nil {
 		return err
 	}
-	return m.head(o, 0)
-}
-
-func (m *memory) head(o order, leaving uint64) error {
-	b := make([]byte, 0, atMembers+8*len(o))
-	for _, word := range []uint64{memoryMagic, leaving, uint64(len(o))} {
-		b = binary.NativeEndian.AppendUint64(b, word)
-	}
+	b := binary.NativeEndian.AppendUint64(nil, memoryMagic)
+	b = binary.NativeEndian.AppendUint64(b, uint64(len(o)))
 	for _, fd := range o {
 		c, err := cookie(fd)
 		if err != nil {
@@ -81,15 +76,6 @@ func (m *memory) head(o order, leaving uint64) error {
 	return m.write(b, atHead)
 }
 
-// leaving writes that fd is about to be shut down.
-func (m *memory) leaving(fd int) error {
-	c, err := cookie(fd)
-	if err != nil {
-		return err
-	}
-	return m.write(binary.NativeEndian.AppendUint64(nil, c), atHead+8)
-}
-
 // recall is the order as it is now: fds are the sockets there are, in says which of
 // them are in the kernel's group.
 func (m *memory) recall(fds []int, in func(fd int) bool) (order, error) {
@@ -98,8 +84,8 @@ func (m *memory) recall(fds []int, in func(fd int) bool) (order, error) {
 		return nil, err
 	}
 	word := func(i int) uint64 { return binary.NativeEndian.Uint64(b[8*i:]) }
-	magic, leaving, n := word(0), word(1), word(2)
-	if magic != memoryMagic || n > MaxPlaces {
+	n := word(1)
+	if word(0) != memoryMagic || n > MaxPlaces {
 		return nil, errors.New("not a memory of this version")
 	}
 	byCookie := make(map[uint64]int)
@@ -121,12 +107,14 @@ func (m *memory) recall(fds []int, in func(fd int) bool) (order, error) {
 		}
 		o.join(fd)
 	}
-	if fd, ok := byCookie[leaving]; ok && !in(fd) {
-		o.leave(fd) // it was shut down, and then came the end
+	for _, fd := range slices.Clone(o) {
+		if !in(fd) {
+			o.leave(fd)
+		}
 	}
 	for _, fd := range fds {
-		if fd >= 0 && in(fd) && !slices.Contains(o, fd) {
-			o.join(fd) // it listened again, and then came the end
+		if fd >= 0 && in(fd) && o.index(fd) < 0 {
+			o.join(fd)
 		}
 	}
 	return o, nil

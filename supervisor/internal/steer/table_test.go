@@ -156,6 +156,22 @@ func TestPlacesComeHome(t *testing.T) {
 	}
 }
 
+// Who returns while others stay away is given its own slots first.
+func TestStrangersGoFirst(t *testing.T) {
+	base := homes[4]
+	away := next(base, base, shares([]int{1, 0, 0, 1}))
+	back := next(away, base, shares([]int{1, 1, 0, 1}))
+	own := 0
+	for slot, p := range back {
+		if p == 1 && base[slot] == 1 {
+			own++
+		}
+	}
+	if own != Slots/4 {
+		t.Errorf("place 1 has %d of its own %d slots back", own, Slots/4)
+	}
+}
+
 // homes[n] is home(n).
 var homes = func() []*table {
 	list := []*table{nil, new(table)}
