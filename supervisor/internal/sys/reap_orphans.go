@@ -143,15 +143,38 @@ func (o *Orphans) knows(pid int) bool {
 // enough: the kernel keeps naming the first, which may be known and still waiting
 // for its leftovers to die, and the ones behind it would stay.
 func (o *Orphans) sweep() {
+	pids := o.children()
+	for len(pids) > 0 {
+		some := pids[:min(len(pids), atATime)]
+		pids = pids[len(some):]
+		o.reapUnknown(some)
+	}
+}
+
+// atATime is how many are reaped while forks and exits of the known wait: a process
+// that dies with thousands of children sends them all to us in one moment.
+const atATime = 64
+
+// children lists the children of ours; none if there is no dead one.
+func (o *Orphans) children() []int {
 	o.forks.Lock()
 	defer o.forks.Unlock()
 	if _, err := waitid(unix.P_ALL, 0, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL); err != nil {
-		return // no dead child
+		return nil
 	}
 	pids, err := childrenOf(os.Getpid())
 	if err != nil {
 		pids = childrenByLook()
 	}
+	return pids
+}
+
+// reapUnknown reaps those that are dead and not known. That they were when they
+// were listed does not matter: while the lock is held, a child that is not known
+// is an orphan.
+func (o *Orphans) reapUnknown(pids []int) {
+	o.forks.Lock()
+	defer o.forks.Unlock()
 	for _, pid := range pids {
 		if !o.knows(pid) {
 			waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOHANG|unix.WALL)

@@ -27,6 +27,7 @@ type Mark struct {
 type stat struct {
 	pid, parent, group, session int
 	state                       byte
+	threads                     int    // also those of a process whose first thread has ended
 	kernel                      bool   // a kernel thread
 	start                       uint64 // clock ticks since boot: with pid, an identity
 	env                         uint64 // where the environment begins; 0 also if we may not know
@@ -61,6 +62,7 @@ func parseStat(line []byte) (s stat, ok bool) {
 	s.pid = number(bytes.TrimSpace(line[:open]))
 	s.state = f[0][0]
 	s.parent, s.group, s.session = number(f[1]), number(f[2]), number(f[3])
+	s.threads = number(f[17])
 	s.kernel = number(f[6])&flagKernelThread != 0
 	start, err := strconv.ParseUint(string(f[19]), 10, 64)
 	s.start = start
@@ -70,7 +72,12 @@ func parseStat(line []byte) (s stat, ok bool) {
 	return s, ok && err == nil
 }
 
-func (s *stat) dead() bool    { return s.state == 'Z' || s.state == 'X' || s.state == 'x' }
+// dead: a process whose first thread has ended looks dead, but is not while it has
+// others.
+func (s *stat) dead() bool {
+	return s.threads <= 1 && s.state == 'Z' || s.state == 'X' || s.state == 'x'
+}
+
 func (s *stat) stopped() bool { return s.state == 'T' || s.state == 't' }
 
 // readSmall reads a small file into b, and nothing of one that cannot be read.

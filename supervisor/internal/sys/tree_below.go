@@ -35,6 +35,9 @@ func (o *Orphans) lookBelow(marks []Mark) (snapshot, error) {
 			fresh = true
 			s, _ := readStat(pid)
 			snap[pid] = &s
+			if s.dead() { // its children are ours by now
+				continue
+			}
 			if asked[pid] || !o.knows(pid) {
 				if _, err := add(pid); err != nil {
 					return true, err
