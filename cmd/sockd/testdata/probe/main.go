@@ -1,0 +1,177 @@
+// Probe is a service for sockd's own tests, static so that it runs in an empty
+// root. Its first argument says what it does.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sockd/sockd/activation"
+)
+
+func main() {
+	n := 0
+	if len(os.Args) > 2 {
+		n, _ = strconv.Atoi(os.Args[2])
+	}
+	switch os.Args[1] {
+	case "exit":
+		os.Exit(n)
+	case "exit-by-instance": // web@1 exits with 0, web@256 with 255
+		os.Exit(instance() - 1)
+	case "die":
+		die(n)
+	case "die-by-instance": // web@9 is killed by signal 9
+		die(instance())
+	case "serve":
+		serve()
+	case "look":
+		look()
+	case "orphans": // when somebody connects
+		orphans(n)
+	case "clock": // its last words are the time; ends after so many milliseconds
+		<-time.After(time.Duration(n) * time.Millisecond)
+		fmt.Println(time.Now().UnixNano())
+	case "count": // numbered lines, as fast as they are taken
+		for i := range n {
+			fmt.Println("line", i)
+		}
+	case "wait":
+		wait()
+	case "deaf": // does not leave when told to, and neither does a child in a session of its own
+		syscall.ForkExec("/proc/self/exe", []string{"probe", "deafer"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setsid: true}})
+		deaf(func() { activation.Ready() })
+	case "deafer":
+		deaf(func() {})
+	case "fork": // processes that wait, as many as it can get
+		fork()
+	default:
+		fmt.Fprintln(os.Stderr, "probe: no such role:", os.Args[1])
+		os.Exit(125)
+	}
+}
+
+func instance() int {
+	n, _ := strconv.Atoi(os.Getenv("SOCKD_INSTANCE"))
+	return n
+}
+
+// die ends by a signal, also by one that Go's runtime would take for its own.
+func die(sig int) {
+	var action [64]byte // SIG_DFL
+	unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafePointer(&action)), 0, 8, 0, 0)
+	unix.Kill(os.Getpid(), unix.Signal(sig))
+	wait()
+}
+
+func deaf(then func()) {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, unix.SIGTERM, unix.SIGINT)
+	then()
+	for range stop {
+	}
+}
+
+func wait() {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, unix.SIGTERM)
+	<-stop
+}
+
+// serve answers each connection on every listener with its pid, after READY=1.
+func serve() {
+	files, err := activation.Files()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "probe:", err)
+		os.Exit(1)
+	}
+	for _, f := range files {
+		ln, err := net.FileListener(f)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "probe:", err)
+			os.Exit(1)
+		}
+		go func() {
+			for {
+				c, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				fmt.Fprintf(c, "%d\n", os.Getpid())
+				c.Close()
+			}
+		}()
+	}
+	activation.Ready()
+	fmt.Println("serving")
+	wait()
+}
+
+// What look sees of the world it was started in.
+type seen struct {
+	Pid, Umask, Descriptors int
+	Blocked, Ignored        string // signal sets, as in /proc/PID/status
+	Dir                     string
+	Env                     []string
+	Limit                   uint64
+}
+
+func look() {
+	var s seen
+	s.Pid, s.Env = os.Getpid(), os.Environ()
+	s.Umask = unix.Umask(0)
+	s.Dir, _ = os.Getwd()
+	var limit unix.Rlimit
+	unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &limit)
+	s.Limit = limit.Max
+	fds, _ := filepath.Glob("/proc/self/fd/*")
+	s.Descriptors = len(fds)
+	status, _ := os.ReadFile("/proc/self/status")
+	s.Blocked, s.Ignored = field(string(status), "SigBlk:"), field(string(status), "SigIgn:")
+	out, _ := json.Marshal(s)
+	fmt.Println(string(out))
+	wait()
+}
+
+// orphans makes n of them, a thousand at a time, and says when the last is made.
+func orphans(n int) {
+	for made := 0; made < n; made += 1000 {
+		pid := brood(min(1000, n-made))
+		var st unix.WaitStatus
+		for {
+			if _, err := unix.Wait4(pid, &st, 0, nil); err != unix.EINTR {
+				break
+			}
+		}
+	}
+	fmt.Println("made", n)
+	wait()
+}
+
+// fork makes children that wait until there is no more to be had.
+func fork() {
+	self, err := os.Executable()
+	if err != nil {
+		fmt.Println(err)
+	}
+	for n := 0; ; n++ {
+		_, err := syscall.ForkExec(self, []string{self, "wait"}, nil)
+		if err != nil {
+			fmt.Println("forked", n, err)
+			break
+		}
+	}
+	io.WriteString(os.Stdout, "full\n")
+	wait()
+}

@@ -1,0 +1,406 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/sockd/sockd/supervisor"
+	"golang.org/x/sys/unix"
+)
+
+// A world is what a sockd finds itself in. The test binary makes it, in a process
+// of its own, and then becomes sockd: what exec keeps (namespaces, filters, limits,
+// masks, descriptors) is there from sockd's first instant.
+type world struct {
+	Namespaces uintptr           // CLONE_NEWPID and the like
+	Root       string            // becomes /, with nothing of the old one left
+	ReadOnly   bool              // … and nobody can write to it
+	NoProc     bool              // … and has no /proc
+	NoCgroup   bool              // /sys/fs/cgroup is empty
+	Answers    map[string]int    // system calls, and the errno that a filter answers them with
+	Limits     map[int]uint64    // RLIMIT_…
+	Umask      int               // 0: as it is
+	Blocked    bool              // every signal is blocked
+	Ignored    []int             // signals that are ignored
+	Closed     bool              // descriptors 0 to 2 are closed; then sockd's log is lost
+	Dir        string            // working directory
+	DirGone    bool              // … which has been removed
+	UID        int               // not 0: as this user
+	Groups     []string          // folders of cgroups to be in
+	Args       []string          // of sockd
+	Env        []string          // complete
+	Vars       map[string]string // more of it
+
+	stdout *os.File // nil: kept in running.stdout
+}
+
+const worldVariable = "TEST_WORLD"
+
+// In the process that is to become sockd. Only its one goroutine runs, on the
+// thread that exec keeps.
+func init() {
+	file := os.Getenv(worldVariable) // a file, for a string may have 128 KiB and a world's environment more
+	if file == "" {
+		return
+	}
+	runtime.LockOSThread()
+	var w world
+	text, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(text, &w)
+	}
+	if err == nil {
+		err = w.enter()
+	}
+	fmt.Fprintln(os.Stderr, "no such world:", err)
+	os.Exit(125)
+}
+
+// calls that a filter can be asked to answer.
+var calls = map[string]uint32{
+	"pidfd_open": unix.SYS_PIDFD_OPEN, "pidfd_send_signal": unix.SYS_PIDFD_SEND_SIGNAL, "clone3": unix.SYS_CLONE3, "close_range": unix.SYS_CLOSE_RANGE,
+	"memfd_create": unix.SYS_MEMFD_CREATE, "epoll_pwait2": unix.SYS_EPOLL_PWAIT2, "tee": unix.SYS_TEE, "waitid": unix.SYS_WAITID, "prlimit64": unix.SYS_PRLIMIT64,
+	"bpf": unix.SYS_BPF, "splice": unix.SYS_SPLICE, "pidfd_getfd": unix.SYS_PIDFD_GETFD, "setsid": unix.SYS_SETSID, "setpgid": unix.SYS_SETPGID,
+}
+
+// enter makes the world around this process and becomes sockd.
+func (w *world) enter() error {
+	for _, dir := range w.Groups {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0o644); err != nil {
+			return err
+		}
+	}
+	if w.Namespaces&unix.CLONE_NEWNET != 0 {
+		if err := loopback(); err != nil {
+			return fmt.Errorf("loopback: %w", err)
+		}
+	}
+	if w.Namespaces&unix.CLONE_NEWNS != 0 {
+		if err := w.mount(); err != nil {
+			return err
+		}
+	}
+	program := filepath.Join(w.Env[0], "sockd") // see start
+	if w.Root != "" {
+		program = "/sockd"
+	}
+	for which, n := range w.Limits {
+		if err := unix.Setrlimit(which, &unix.Rlimit{Cur: n, Max: n}); err != nil {
+			return fmt.Errorf("limit %d: %w", which, err)
+		}
+	}
+	if w.Umask != 0 {
+		unix.Umask(w.Umask)
+	}
+	if w.Dir != "" {
+		if err := os.Chdir(w.Dir); err != nil {
+			return err
+		}
+		if w.DirGone {
+			os.Remove(w.Dir)
+		}
+	}
+	if w.UID != 0 {
+		if err := unix.Setgroups(nil); err != nil {
+			return err
+		}
+		if err := unix.Setresgid(w.UID, w.UID, w.UID); err != nil {
+			return err
+		}
+		if err := unix.Setresuid(w.UID, w.UID, w.UID); err != nil {
+			return err
+		}
+	}
+	for name, errno := range w.Answers {
+		if err := answer(calls[name], uint32(errno)); err != nil {
+			return fmt.Errorf("filter: %w", err)
+		}
+	}
+	for _, sig := range w.Ignored {
+		signal.Ignore(syscall.Signal(sig))
+	}
+	if w.Blocked {
+		var all unix.Sigset_t
+		for i := range all.Val {
+			all.Val[i] = ^all.Val[i]
+		}
+		if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, nil); err != nil {
+			return err
+		}
+	}
+	if w.Closed {
+		for fd := range 3 {
+			unix.Close(fd)
+		}
+	}
+	return syscall.Exec(program, append([]string{program}, w.Args...), w.Env[1:])
+}
+
+// answer makes the kernel answer a system call with an error, from here on.
+func answer(call, errno uint32) error {
+	program := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number; seccomp_data begins with it
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: call, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | errno},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	filter := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	if _, _, err := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&filter))); err != 0 {
+		return err
+	}
+	return nil
+}
+
+// loopback switches it on, in a fresh network namespace.
+func loopback() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	req, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	req.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, req)
+}
+
+// mount arranges the file systems, as a container engine does.
+func (w *world) mount() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("private: %w", err)
+	}
+	if w.Root == "" {
+		if w.NoCgroup {
+			if err := unix.Mount("none", "/sys/fs/cgroup", "tmpfs", unix.MS_RDONLY, ""); err != nil {
+				return fmt.Errorf("no cgroup: %w", err)
+			}
+		}
+		if w.Namespaces&unix.CLONE_NEWPID == 0 {
+			return nil
+		}
+		return unix.Mount("proc", "/proc", "proc", 0, "")
+	}
+	if err := unix.Mount(w.Root, w.Root, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("root: %w", err)
+	}
+	if !w.NoProc {
+		if err := unix.Mount("proc", filepath.Join(w.Root, "proc"), "proc", 0, ""); err != nil {
+			return fmt.Errorf("proc: %w", err)
+		}
+	}
+	if err := unix.Mount("/dev/null", filepath.Join(w.Root, "dev/null"), "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("/dev/null: %w", err)
+	}
+	if err := os.Chdir(w.Root); err != nil {
+		return err
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivot_root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("old root: %w", err)
+	}
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	if w.ReadOnly {
+		return unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+	}
+	return nil
+}
+
+// programs builds sockd and the probe once, static, and returns their folder.
+var programs = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "sockd-programs-")
+	if err != nil {
+		return "", err
+	}
+	builtIn = dir
+	os.Chmod(dir, 0o755)
+	build := exec.Command("go", "build", "-o", dir+"/", ".", "./testdata/probe")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return dir, fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return dir, nil
+})
+
+var builtIn string // what programs made; "" if no test asked for it
+
+// built is the folder of sockd and the probe.
+func built(t testing.TB) string {
+	t.Helper()
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// shortDir is a folder that everybody may enter, with a short name: a control
+// socket's path may have 107 bytes.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sockd-w-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// unprivileged says why namespaces cannot be made here, once it has been tried.
+var unprivileged = sync.OnceValue(func() error {
+	cmd := exec.Command("/proc/self/exe", "-test.run=^$")
+	cmd.SysProcAttr = namespaces(unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET)
+	return cmd.Run()
+})
+
+// namespaces asks for them; who is not root gets a user namespace as well, in which
+// he is.
+func namespaces(flags uintptr) *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Cloneflags: flags}
+	if flags != 0 && os.Getuid() != 0 {
+		attr.Cloneflags |= unix.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	return attr
+}
+
+func needNamespaces(t testing.TB) {
+	t.Helper()
+	if err := unprivileged(); err != nil {
+		t.Skipf("no namespaces: %v", err)
+	}
+}
+
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+}
+
+// start starts sockd in the world. dir is where its units and its runtime folder are.
+func (w world) start(t testing.TB, dir string) *running {
+	t.Helper()
+	folder := built(t)
+	if w.Env == nil {
+		w.Env = []string{"PATH=" + os.Getenv("PATH"), "NO_COLOR=1", "SOCKD_RUNTIME_DIR=" + filepath.Join(dir, "run")}
+	}
+	for k, v := range w.Vars {
+		w.Env = append(w.Env, k+"="+v)
+	}
+	w.Env = append([]string{folder}, w.Env...)
+	text, err := json.Marshal(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Dir = dir
+	cmd.SysProcAttr = namespaces(w.Namespaces)
+	file := filepath.Join(t.TempDir(), "world")
+	if err := os.WriteFile(file, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Env = []string{worldVariable + "=" + file}
+	r := &running{cmd: cmd, lines: make(chan string, 1<<16), ended: make(chan struct{})}
+	r.t, _ = t.(*testing.T)
+	stderr, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr, cmd.Stdout = write, w.stdout
+	if w.stdout == nil {
+		cmd.Stdout = &r.stdout
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	go func() {
+		sc := bufio.NewScanner(stderr)
+		sc.Buffer(nil, 1<<20)
+		for sc.Scan() {
+			select {
+			case r.lines <- sc.Text():
+			default:
+			}
+		}
+		stderr.Close()
+		cmd.Wait()
+		close(r.ended)
+	}()
+	t.Cleanup(func() { r.signal(unix.SIGTERM); r.wait() })
+	return r
+}
+
+// served connects and reads the answer of `probe serve`.
+func served(network, address string) (string, error) {
+	c, err := net.DialTimeout(network, address, patience)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	line, err := bufio.NewReader(c).ReadString('\n')
+	return strings.TrimSpace(line), err
+}
+
+// statusOf asks a running sockd for a unit; its runtime folder is dir/run.
+func statusOf(t testing.TB, dir, name string) supervisor.UnitStatus {
+	t.Helper()
+	st, err := supervisor.NewClient(filepath.Join(dir, "run")).Unit(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// eventually looks again and again, where the kernel tells nobody.
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !is(); {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+// socketTransport speaks HTTP over a Unix socket.
+func socketTransport(path string) *http.Transport {
+	return &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}}
+}
