@@ -86,10 +86,11 @@ func (s *SavedLeaf) Open() *Leaf {
 	return &Leaf{dir: s.Dir, path: s.Path, fd: -1}
 }
 
-// HoldSignals keeps signals pending, in every thread of this process where Go can
-// reach them all (not with cgo), else in this one, to which the caller must be
-// locked: it is the one that an exec leaves. Release takes it back.
-func HoldSignals(sigs ...unix.Signal) (release func()) {
+// HoldSignals keeps signals pending: in every thread of this process where Go can
+// reach them all, which it cannot with cgo; else in this one, to which the caller
+// must be locked: it is the one that an exec leaves. Release takes it back.
+func HoldSignals(sigs ...unix.Signal) (all bool, release func()) {
+	all = true
 	var set unix.Sigset_t
 	for _, sig := range sigs {
 		bits := 8 * int(unsafe.Sizeof(set.Val[0]))
@@ -98,12 +99,13 @@ func HoldSignals(sigs ...unix.Signal) (release func()) {
 	change := func(how uintptr) {
 		_, _, errno := syscall.AllThreadsSyscall6(unix.SYS_RT_SIGPROCMASK, how, uintptr(unsafe.Pointer(&set)), 0, 8, 0, 0)
 		if errno != 0 {
+			all = false
 			unix.PthreadSigmask(int(how), &set, nil)
 		}
 		runtime.KeepAlive(&set)
 	}
 	change(unix.SIG_BLOCK)
-	return func() { change(unix.SIG_UNBLOCK) }
+	return all, func() { change(unix.SIG_UNBLOCK) }
 }
 
 // withNoSignalsHeld runs fork with an empty signal mask, for the child has that of
