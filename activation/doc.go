@@ -1,6 +1,7 @@
 // Package activation is for services written in Go: it takes the sockets that a
-// supervisor passed to this process (sockd, systemd, systemd-socket-activate) and
-// tells the supervisor how the service is doing.
+// supervisor passed to this process (sockd, systemd, systemd-socket-activate),
+// tells the supervisor how the service is doing, and gives it descriptors to keep
+// for the process that comes after this one (Store, Stored).
 //
 // It needs nothing of sockd and starts nothing by itself. It never guesses: a wrong
 // variable, a name that was not passed or a descriptor of another kind is an error,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/sockd/sockd/activation"
@@ -147,4 +148,40 @@ func ExampleWatchdog() {
 	go func() { ended <- activation.Watchdog(ctx) }()
 	fmt.Println(<-ended) // at once: nobody has asked for pings
 	// Output: <nil>
+}
+
+// A service that keeps its state in a file without a name, over restarts.
+func ExampleStored() {
+	files, err := activation.Stored("state")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if len(files) > 0 {
+		fmt.Println("going on from", files[0].Name())
+		return
+	}
+	state, err := os.CreateTemp("", "state")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	os.Remove(state.Name())
+	err = activation.Store("state", state)
+	if errors.Is(err, activation.ErrNoStore) {
+		fmt.Println("started by hand: the state lasts as long as the process")
+	}
+	// Output: started by hand: the state lasts as long as the process
+}
+
+func ExampleStore() {
+	err := activation.Store("log", os.Stdout)
+	fmt.Println(err) // nil under a supervisor that keeps it
+	// Output: activation: nobody keeps descriptors for this process
+}
+
+func ExampleForget() {
+	err := activation.Forget("log")
+	fmt.Println(errors.Is(err, activation.ErrNoStore))
+	// Output: true
 }

@@ -65,7 +65,7 @@ func Status(format string, args ...any) error {
 // Notify sends lines of the form KEY=value in one notification; sd_notify(3) lists
 // the keys. It returns nil if nobody asked to be told, and an error if a line is
 // malformed, all are too long together (4,096 bytes), or sending failed.
-func Notify(lines ...string) error { return notify(lines, nil) }
+func Notify(lines ...string) error { return notify(lines) }
 
 // Barrier waits until the supervisor has read every notification sent so far, so
 // that what follows (an exit, above all) cannot overtake them. It returns the
@@ -94,8 +94,8 @@ func Barrier(ctx context.Context) error {
 	return nil
 }
 
-// notify sends lines, and with them a duplicate of f unless that is nil.
-func notify(lines []string, f *os.File) error {
+// notify sends lines, and with them duplicates of files.
+func notify(lines []string, files ...*os.File) error {
 	path := notifySocket()
 	if path == "" {
 		return nil
@@ -107,7 +107,7 @@ func notify(lines []string, f *os.File) error {
 	if path[0] != '/' && path[0] != '@' {
 		return fmt.Errorf("activation: NOTIFY_SOCKET=%q is neither a path nor an abstract name", path)
 	}
-	if err := send(path, text, f); err != nil {
+	if err := send(path, text, files); err != nil {
 		return fmt.Errorf("activation: notify %s: %w", path, err)
 	}
 	return nil
@@ -115,7 +115,7 @@ func notify(lines []string, f *os.File) error {
 
 // send sends one datagram. Package net cannot send descriptors from a datagram
 // socket that is connected.
-func send(path, text string, f *os.File) error {
+func send(path, text string, files []*os.File) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
@@ -125,12 +125,13 @@ func send(path, text string, f *os.File) error {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
-	var rights []byte
-	if f != nil {
-		rights = unix.UnixRights(int(f.Fd()))
+	oob, done, err := rights(files)
+	if err != nil {
+		return err
 	}
+	defer done()
 	for {
-		err := unix.Sendmsg(fd, []byte(text), rights, &unix.SockaddrUnix{Name: path}, 0)
+		err := unix.Sendmsg(fd, []byte(text), oob, &unix.SockaddrUnix{Name: path}, 0)
 		if err != unix.EINTR {
 			return os.NewSyscallError("sendmsg", err)
 		}

@@ -34,7 +34,7 @@ func (m *manager) env() string { return "NOTIFY_SOCKET=" + m.conn.LocalAddr().St
 // read returns the next notification and the descriptors that came with it.
 func (m *manager) read(t *testing.T) (string, []int) {
 	t.Helper()
-	b, oob := make([]byte, 2*mostBytes), make([]byte, 100)
+	b, oob := make([]byte, 2*mostBytes), make([]byte, 2000)
 	n, oobn, _, _, err := m.conn.ReadMsgUnix(b, oob)
 	if err != nil {
 		t.Fatal("no notification: ", err)
