@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -164,6 +165,8 @@ func init() {
 			pc.WriteTo(buf[:n], from)
 		}
 	}
+	// Does to everybody's listener what only its own should suffer, and ends.
+	roles["shutdown"] = func() { syscall.Shutdown(3, syscall.SHUT_RDWR) }
 	// Takes away its own Unix path, as php-fpm does, and ends.
 	roles["unlink"] = func() {
 		os.Remove(os.Getenv("TEST_PATH"))
@@ -209,6 +212,42 @@ listen = "unix://`+path+`"
 	}
 	if _, err := os.Lstat(path); err == nil {
 		t.Fatal("the path is left")
+	}
+}
+
+func TestListenerBeyondHealingIsBoundAgain(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			f := prepare(t)
+			address := "tcp://127.0.0.1:0"
+			if network == "unix" {
+				address = "unix://" + filepath.Join(f.dir, "s.sock")
+			}
+			f.write("web", `
+[service]
+role = shutdown
+restart_delay = "10ms"
+[socket.s]
+listen = "`+address+`"
+`)
+			f.start()
+			if c, err := net.Dial(network, f.address("web", "s")); err != nil {
+				t.Fatal(err)
+			} else {
+				c.Close()
+			}
+			f.awaitState("web", 1, "exited")
+			f.write("web", strings.Replace(strings.Replace(onDemand, "socket.http", "socket.s", 1), "tcp://127.0.0.1:0", address, 1))
+			if err := f.s.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := ask(network, f.address("web", "s")); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(f.log.String(), "listening again") {
+				t.Error("nothing was said")
+			}
+		})
 	}
 }
 

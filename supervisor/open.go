@@ -302,12 +302,38 @@ func (s *Supervisor) listenAgain(u *unit, k *socket) bool {
 	if err == nil {
 		err = sys.ListenAgain(k.fd, k.options.Backlog)
 	}
+	if errors.Is(err, sys.ErrShutDown) { // a Unix listener: the kernel lets none come back
+		err = s.bindAgain(u, k)
+	}
 	if err != nil {
 		s.log.Error("not listening", "unit", u.conf.Name, "socket", k.where(), "err", err)
 		return false
 	}
 	s.log.Warn("listening again", "unit", u.conf.Name, "socket", k.where(), "because", "a process of the unit had shut it down", "last", u.lastRun())
 	return true
+}
+
+// bindAgain puts a new socket in the place of one that is beyond healing.
+func (s *Supervisor) bindAgain(u *unit, k *socket) error {
+	if k.key != 0 {
+		s.watch.Remove(k.fd)
+	}
+	if k.path != nil {
+		if err := k.path.Remove(); err != nil {
+			return err
+		}
+	}
+	bound, err := sys.Bind(k.addr.Network, k.addr.Address, *k.options)
+	if err != nil {
+		return err
+	}
+	if err := s.keeper.Hold(k.held, bound.FD); err != nil {
+		unix.Close(bound.FD)
+		return err
+	}
+	k.fd, k.path, k.inode = bound.FD, bound.Path, inodeOf(bound.FD)
+	u.savedSockets = nil
+	return nil
 }
 
 // listens: datagram sockets have no queue of connections.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -104,11 +105,7 @@ func (b *Bound) settle(t target, o *Options) error {
 	if b.Warnings, err = o.apply(b.FD, t.kind, false); err != nil {
 		return err
 	}
-	sa, err := t.sockaddr()
-	if err != nil {
-		return err
-	}
-	if err := unix.Bind(b.FD, sa); err != nil {
+	if err := b.bind(t, o); err != nil {
 		return inetError("bind", t, err)
 	}
 	more, err := o.apply(b.FD, t.kind, true)
@@ -122,6 +119,63 @@ func (b *Bound) settle(t target, o *Options) error {
 		}
 	}
 	return b.name()
+}
+
+// bind binds, to a port named, also where any will do: a port that the kernel chose
+// would be lost when somebody shuts the listener down, and listening again would
+// take another (tcp_set_state: no SOCK_BINDPORT_LOCK).
+func (b *Bound) bind(t target, o *Options) error {
+	var err error
+	for range 16 { // somebody may take the port between the look and the bind
+		named := t
+		if t.anyPort {
+			if named.addr, err = freeAddress(t, o); err != nil {
+				return err
+			}
+		}
+		sa, err := named.sockaddr()
+		if err != nil {
+			return err
+		}
+		if err = unix.Bind(b.FD, sa); err != unix.EADDRINUSE || !t.anyPort {
+			return err
+		}
+	}
+	return unix.EADDRINUSE
+}
+
+// freeAddress has the kernel choose a port that nobody has.
+func freeAddress(t target, o *Options) (netip.AddrPort, error) {
+	fd, err := unix.Socket(t.family, t.typ|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return t.addr, err
+	}
+	defer unix.Close(fd)
+	if _, err := o.apply(fd, t.kind, false); err != nil {
+		return t.addr, err
+	}
+	sa, err := t.sockaddr()
+	if err != nil {
+		return t.addr, err
+	}
+	if err := unix.Bind(fd, sa); err != nil {
+		return t.addr, err
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return t.addr, err
+	}
+	return netip.AddrPortFrom(t.addr.Addr(), portOf(name)), nil
+}
+
+func portOf(name unix.Sockaddr) uint16 {
+	switch sa := name.(type) {
+	case *unix.SockaddrInet4:
+		return uint16(sa.Port)
+	case *unix.SockaddrInet6:
+		return uint16(sa.Port)
+	}
+	return 0
 }
 
 func socketFlags(o *Options) int {
