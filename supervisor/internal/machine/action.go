@@ -29,6 +29,15 @@ type (
 		Instance int
 		Gen      uint64
 	}
+	// Steer sets how new connections are shared out between the instances' own sockets:
+	// Weights[0] is the share of instance 1. Never are all 0. It comes first of all actions.
+	Steer struct{ Weights []int }
+	// Flush moves what waits in the queues of the instance's own sockets, handshakes
+	// under way included, to its siblings, as Weights has it.
+	Flush struct{ Instance int }
+	// AwaitEmpty asks to hear Emptied once, when those queues were empty in three looks, 1 ms apart.
+	// What was asked for before and not heard is void.
+	AwaitEmpty struct{ Instance int }
 	// Report tells people, status and metrics that an instance's condition has changed.
 	Report struct {
 		Instance int
@@ -39,12 +48,15 @@ type (
 	}
 )
 
-func (Watch) action()     {}
-func (Unwatch) action()   {}
-func (Spawn) action()     {}
-func (Terminate) action() {}
-func (Kill) action()      {}
-func (Report) action()    {}
+func (Watch) action()      {}
+func (Unwatch) action()    {}
+func (Spawn) action()      {}
+func (Terminate) action()  {}
+func (Kill) action()       {}
+func (Steer) action()      {}
+func (Flush) action()      {}
+func (AwaitEmpty) action() {}
+func (Report) action()     {}
 
 // Condition is what people call an instance's state. It is derived, never stored.
 type Condition string
@@ -52,10 +64,11 @@ type Condition string
 const (
 	Stopped     Condition = "stopped"  // not wished, nobody there
 	Idle        Condition = "idle"     // waits for a caller
-	IsStarting  Condition = "starting" // a run is on the way and none is ready
+	IsStarting  Condition = "starting" // a run is on the way, or will be in a moment, and none is ready
 	IsReady     Condition = "ready"    // a run serves
 	IsDraining  Condition = "draining" // the last run leaves or is being killed
 	Backoff     Condition = "backoff"  // waits before the next start
+	IsPaused    Condition = "paused"   // nobody there, and nobody is started until resume
 	EndedWell   Condition = "ended"    // ended for good, successfully
 	EndedFailed Condition = "failed"   // ended for good, with a failure
 )

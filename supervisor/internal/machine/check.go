@@ -12,7 +12,7 @@ func (u *Unit) Check() error {
 	if len(u.Instances) < u.Spec.Instances {
 		return errors.New("an instance is missing")
 	}
-	if n := len(u.Instances); n > u.Spec.Instances && len(u.Instances[n-1].Runs) == 0 {
+	if n := len(u.Instances); n > u.Spec.Instances && len(u.Instances[n-1].Runs) == 0 && (u.Instances[n-1].FlushAt == 0 || !u.Spec.CanFlush) {
 		return errors.New("a surplus instance stays although nobody is there")
 	}
 	waits := false
@@ -24,26 +24,25 @@ func (u *Unit) Check() error {
 		if text := u.checkRuns(i, in); text != "" {
 			return fmt.Errorf("instance %d: %s", i+1, text)
 		}
+		if text := u.checkQueue(i+1, in); text != "" {
+			return fmt.Errorf("instance %d: %s", i+1, text)
+		}
 		waits = waits || u.waits(i+1, in)
 	}
 	if u.Watched != (waits && u.Spec.Shared) {
 		return errors.New("watched on shared sockets exactly if an instance waits for a caller, broken")
 	}
-	return nil
-}
-
-// waits reports whether the instance waits for a caller.
-func (u *Unit) waits(n int, in *Instance) bool {
-	return u.wished(n) && u.Spec.OnDemand && len(in.Runs) == 0 && in.Until == 0
+	return u.checkWeights()
 }
 
 // checkPlace checks what is known about the place, given who is there.
 func (u *Unit) checkPlace(n int, in *Instance) string {
 	wished, live := u.wished(n), in.attended()
+	held := u.Paused || u.flushable(n)
 	switch {
 	case len(in.Runs) > 2:
 		return "more than two runs"
-	case !wished && live:
+	case !wished && live && in.EmptyBy == 0:
 		return "not wished, and a run has not been told to leave"
 	case !wished && (in.Until != 0 || in.Called || in.Fails != 0 || in.Ended):
 		return "not wished, and not forgotten"
@@ -53,9 +52,9 @@ func (u *Unit) checkPlace(n int, in *Instance) string {
 		return "failed without having ended"
 	case in.Called && (live || !u.Spec.OnDemand):
 		return "called, although somebody answers or nobody needs to call"
-	case in.Called && len(in.Runs) == 0 && in.Until == 0:
+	case in.Called && len(in.Runs) == 0 && in.Until == 0 && !held:
 		return "called, and nobody was started"
-	case wished && !u.Spec.OnDemand && len(in.Runs) == 0 && !in.Ended && in.Until == 0:
+	case wished && !u.Spec.OnDemand && len(in.Runs) == 0 && !in.Ended && in.Until == 0 && !held:
 		return "wished at boot, and nobody was started"
 	case in.Watched != (u.waits(n, in) && u.Spec.PerInstance):
 		return "watched exactly if it waits for a caller, broken"
@@ -63,6 +62,49 @@ func (u *Unit) checkPlace(n int, in *Instance) string {
 		return "fewer than no failures"
 	}
 	return ""
+}
+
+// checkQueue checks what is known about the queue of the place.
+func (u *Unit) checkQueue(n int, in *Instance) string {
+	surplus := n > u.Spec.Instances
+	stale := len(in.Runs) == 1 && in.Runs[0].Stale
+	switch {
+	case in.FlushAt != 0 && (!u.Spec.Steered || u.weight(n) != 0):
+		return "to be flushed, and not steered away"
+	case in.Flushed && (!surplus || in.FlushAt == 0 || len(in.Runs) > 0):
+		return "flushed for nothing"
+	case in.Away && !u.wished(n):
+		return "not wished, and replaced"
+	case in.Away && in.ready() && (!stale || in.EmptyBy == 0 || u.Paused):
+		return "away, and serving"
+	case in.EmptyBy != 0 && (!in.ready() || !u.Spec.Steered || !u.siblingServes(n)):
+		return "a queue becomes empty that cannot"
+	case in.EmptyBy != 0 && !in.Away && !(surplus && u.Up && !u.Spec.CanFlush):
+		return "a queue becomes empty for nothing"
+	}
+	return ""
+}
+
+// checkWeights: everybody gets what he should, and somebody gets something.
+func (u *Unit) checkWeights() error {
+	if u.Weights == nil && !(u.Spec.Steered && u.Up) {
+		return nil
+	}
+	if !u.Spec.Steered || len(u.Weights) != len(u.Instances) {
+		return fmt.Errorf("weights %v for %d instances", u.Weights, len(u.Instances))
+	}
+	even := u.evenly()
+	some := false
+	for i, w := range u.Weights {
+		some = some || w > 0
+		if w != u.share(i+1, even) {
+			return fmt.Errorf("instance %d: weight %d, wanted %d", i+1, w, u.share(i+1, even))
+		}
+	}
+	if !some {
+		return errors.New("nobody gets connections")
+	}
+	return nil
 }
 
 // checkRuns checks each run by itself and against the older ones.

@@ -31,6 +31,10 @@ func (u *Unit) Condition(n int) Condition {
 		return EndedWell
 	case in.Until != 0:
 		return Backoff
+	case u.Paused:
+		return IsPaused
+	case u.flushable(n): // and then it starts
+		return IsStarting
 	}
 	return Idle
 }
@@ -56,6 +60,8 @@ func (s *step) finish(was []Condition, gone uint64) []Action {
 		}
 	}
 	for _, note := range s.notes {
+		note.From = s.Condition(note.Instance)
+		note.To = note.From
 		s.out = append(s.out, note)
 	}
 	return s.out
@@ -76,6 +82,8 @@ func (s *step) report(n int, from, to Condition, gone uint64) Report {
 	switch {
 	case from == Idle && to == IsStarting && s.Spec.OnDemand:
 		r.Because = "connection"
+	case from == Idle && to == IsPaused:
+		r.Because = "pause"
 	case gone != 0 && to != IsReady && r.Because == "":
 		r.Because = in.Because
 	}
@@ -87,6 +95,5 @@ func (s *step) report(n int, from, to Condition, gone uint64) Report {
 
 // note tells of a replacement, which may leave the condition as it is.
 func (s *step) note(n int, gen uint64, because string) {
-	at := s.Condition(n)
-	s.notes = append(s.notes, Report{Instance: n, Gen: gen, From: at, To: at, Because: because})
+	s.notes = append(s.notes, Report{Instance: n, Gen: gen, Because: because})
 }

@@ -199,6 +199,7 @@ func spawns(actions []Action) (n int) {
 
 func clone(u *Unit) *Unit {
 	v := *u
+	v.Weights = slices.Clone(u.Weights)
 	v.Instances = slices.Clone(u.Instances)
 	for i := range v.Instances {
 		v.Instances[i].Runs = slices.Clone(u.Instances[i].Runs)

@@ -22,6 +22,13 @@ type (
 		Spec Spec
 		Upto uint64
 	}
+	// Scale wishes another number of instances, at least 1, until the next Respec.
+	Scale struct{ Instances int }
+	// Pause wishes that nobody is started and nobody watched for: clients wait in
+	// the queues. Who lives goes on, and may end. It outlives Stop and Start.
+	Pause struct{}
+	// Resume takes that back.
+	Resume struct{}
 )
 
 // News. Instance counts from 1; where Connected says 0 it means the shared sockets.
@@ -59,6 +66,9 @@ type (
 		Status   Status
 		Jitter   float64 // in [0,1), drawn by the caller
 	}
+	// Emptied: the queue of the instance's own sockets, which AwaitEmpty asked about, was empty in
+	// three looks in a row.
+	Emptied struct{ Instance int }
 	// Tick: the time the unit's Deadline named has come. Harmless at any time.
 	Tick struct{}
 )
@@ -67,9 +77,13 @@ func (Start) event()       {}
 func (Stop) event()        {}
 func (Replace) event()     {}
 func (Respec) event()      {}
+func (Scale) event()       {}
+func (Pause) event()       {}
+func (Resume) event()      {}
 func (Connected) event()   {}
 func (Execed) event()      {}
 func (SpawnFailed) event() {}
 func (Notified) event()    {}
 func (Exited) event()      {}
+func (Emptied) event()     {}
 func (Tick) event()        {}

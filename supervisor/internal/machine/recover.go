@@ -24,9 +24,11 @@ const hearing = time.Second
 func (u *Unit) Recover(now Instant, held []Held) []Action {
 	s, was := step{Unit: u, now: now}, u.conditions(nil)
 	s.Watched = false // nobody watches for this supervisor yet
+	s.Weights = nil   // what was decided last may not have been done: steer again, and flush again
 	for i := range s.Instances {
 		in := &s.Instances[i]
 		in.Watched = false
+		in.EmptyBy = 0 // nobody looks at its queue: ask again
 		in.Runs = slices.DeleteFunc(in.Runs, func(r Run) bool {
 			return r.State != Starting && find(held, i+1, r.Gen) == nil // its end was heard, or its keeper died
 		})

@@ -5,19 +5,35 @@ import (
 	"time"
 )
 
-// settle closes the gap between what is and what is wished.
+// settle closes the gap between what is and what is wished. The order matters: who
+// may be relied on is known before anybody is sent away, and queues are moved before
+// anybody starts on their sockets.
 func (s *step) settle() {
+	for i := range s.Instances {
+		s.relieve(i+1, &s.Instances[i])
+	}
 	for i := range s.Instances {
 		s.settleInstance(i+1, &s.Instances[i])
 	}
-	s.replaceNext()
-	s.watch()
-	for len(s.Instances) > s.Spec.Instances && len(s.Instances[len(s.Instances)-1].Runs) == 0 {
-		s.Instances = s.Instances[:len(s.Instances)-1]
+	s.yield()
+	for n := len(s.Instances); n > s.Spec.Instances && s.spent(n); n-- {
+		s.Instances = s.Instances[:n-1]
 	}
+	s.flush()
+	for i := range s.Instances {
+		if in := &s.Instances[i]; s.vacant(i+1, in) && (in.Called || !s.Spec.OnDemand) {
+			s.spawn(i+1, in)
+		}
+	}
+	s.steer()
+	if !s.Spec.Exclusive {
+		s.replace()
+	}
+	s.watch()
 }
 
-func (s *step) settleInstance(n int, in *Instance) {
+// relieve ends our patience where it is over, and lets older runs leave.
+func (s *step) relieve(n int, in *Instance) {
 	newest := 0 // the newest run that is ready
 	for i := range in.Runs {
 		s.patience(n, &in.Runs[i])
@@ -31,18 +47,14 @@ func (s *step) settleInstance(n int, in *Instance) {
 			s.leave(n, old, true, "replaced")
 		}
 	}
+}
+
+func (s *step) settleInstance(n int, in *Instance) {
+	if in.Flushed && (in.FlushAt <= s.now || n <= s.Spec.Instances) {
+		in.FlushAt, in.Flushed = 0, false
+	}
 	if !s.wished(n) {
-		because := "stop"
-		if s.Up {
-			because = "fewer instances"
-		}
-		for i := range in.Runs {
-			if in.Runs[i].live() {
-				s.leave(n, &in.Runs[i], true, because)
-			}
-		}
-		in.forget()
-		in.Called = false
+		s.dismiss(n, in)
 		return
 	}
 	if in.Until <= s.now {
@@ -51,14 +63,34 @@ func (s *step) settleInstance(n int, in *Instance) {
 	if !s.Spec.OnDemand || in.attended() {
 		in.Called = false
 	}
-	if s.vacant(n, in) && (in.Called || !s.Spec.OnDemand) {
-		s.spawn(n, in)
+	s.back(n, in)
+}
+
+// dismiss sends everybody away from an instance that is not wished. Where its queue
+// can be kept from growing, but not moved, it becomes empty first.
+func (s *step) dismiss(n int, in *Instance) {
+	because := "stop"
+	if s.Up {
+		because = "fewer instances"
 	}
+	if !s.Up || s.Spec.CanFlush || !in.ready() {
+		in.EmptyBy = 0
+	}
+	for i := range in.Runs {
+		run := &in.Runs[i]
+		serves := run.State == Ready && s.Up && !s.Spec.CanFlush
+		if run.live() && (!serves || s.emptied(n, in)) {
+			s.leave(n, run, true, because)
+		}
+	}
+	in.forget()
+	in.Called, in.Away = false, false
+	s.arm(&in.Watched, false, n)
 }
 
 // vacant reports whether nobody is there and nothing forbids a start.
 func (s *step) vacant(n int, in *Instance) bool {
-	return s.wished(n) && len(in.Runs) == 0 && !in.Ended && in.Until == 0
+	return s.wished(n) && !s.Paused && len(in.Runs) == 0 && !in.Ended && in.Until == 0 && !s.flushable(n)
 }
 
 // patience ends where a deadline has passed.
@@ -93,33 +125,12 @@ func (s *step) spawn(n int, in *Instance) {
 	s.out = append(s.out, Spawn{Instance: n, Gen: s.LastGen})
 }
 
-// replaceNext spawns a successor beside one stale run, if none is on the way.
-func (s *step) replaceNext() {
-	next := 0
-	for i := range s.Instances {
-		runs := s.Instances[i].Runs
-		for j := range runs {
-			switch {
-			case j+1 < len(runs) && runs[j].live():
-				return // its successor has yet to succeed, or to leave
-			case j == 0 && runs[j].Stale && next == 0:
-				next = i + 1
-			}
-		}
-	}
-	if next > 0 {
-		in := s.instance(next)
-		s.note(next, in.Runs[0].Gen, "replacement begins: generation "+strconv.FormatUint(s.LastGen+1, 10))
-		s.spawn(next, in)
-	}
-}
-
 // watch asks for callers exactly where an instance waits for one.
 func (s *step) watch() {
 	somewhere := false
 	for i := range s.Instances {
 		in := &s.Instances[i]
-		waits := s.Spec.OnDemand && s.vacant(i+1, in)
+		waits := s.waits(i+1, in)
 		somewhere = somewhere || waits
 		s.arm(&in.Watched, waits && s.Spec.PerInstance, i+1)
 	}

@@ -3,7 +3,6 @@ package machine
 import (
 	"fmt"
 	"slices"
-	"strconv"
 )
 
 // A step is one event on its way through a unit.
@@ -38,6 +37,13 @@ func (s *step) absorb(ev Event) uint64 {
 		s.stale(ev.Upto)
 	case Respec:
 		s.respec(ev)
+	case Scale:
+		s.Spec.Instances, s.Scaled = max(ev.Instances, 1), true
+		s.grow()
+	case Pause:
+		s.Paused = true
+	case Resume:
+		s.Paused = false
 	case Connected:
 		s.connected(ev.Instance)
 	case Execed:
@@ -54,6 +60,10 @@ func (s *step) absorb(ev Event) uint64 {
 	case Exited:
 		s.gone(ev.Instance, ev.Gen, ev.Status, ev.Status.String(), ev.Jitter)
 		return ev.Gen
+	case Emptied:
+		if in := s.instance(ev.Instance); in != nil && in.EmptyBy != 0 {
+			in.EmptyBy = s.now
+		}
 	case Tick:
 	default:
 		panic(fmt.Sprintf("machine: unknown event %T", ev))
@@ -75,27 +85,9 @@ func (s *step) forgive() {
 
 func (in *Instance) forget() { in.Fails, in.Until, in.Ended, in.Failed = 0, 0, false, false }
 
-// stale marks what was running when the request was made. Who leaves already needs
-// no successor.
-func (s *step) stale(upto uint64) {
-	s.forgive()
-	upto = min(upto, s.LastGen)
-	s.Upto = max(s.Upto, upto)
-	for i := range s.Instances {
-		runs := s.Instances[i].Runs
-		for j := range runs {
-			if runs[j].Gen <= upto && runs[j].live() {
-				runs[j].Stale = true
-			}
-		}
-	}
-}
-
 func (s *step) respec(ev Respec) {
-	s.Spec = ev.Spec
-	for len(s.Instances) < s.Spec.Instances {
-		s.Instances = append(s.Instances, Instance{})
-	}
+	s.Spec, s.Scaled = ev.Spec, false
+	s.grow()
 	for i := range s.Instances {
 		if s.Spec.OnDemand { // nothing on demand ends for good
 			s.Instances[i].Ended, s.Instances[i].Failed = false, false
@@ -103,6 +95,12 @@ func (s *step) respec(ev Respec) {
 	}
 	if ev.Upto > 0 {
 		s.stale(ev.Upto)
+	}
+}
+
+func (s *step) grow() {
+	for len(s.Instances) < s.Spec.Instances {
+		s.Instances = append(s.Instances, Instance{})
 	}
 }
 
@@ -170,7 +168,7 @@ func (s *step) gone(n int, gen uint64, st Status, because string, jitter float64
 	if !run.Forgiven {
 		s.count(in, run, how, jitter)
 	}
-	unrelieved := len(in.Runs) > 0 && in.Runs[0].Gen < gen && in.Runs[0].live()
+	unrelieved := len(in.Runs) > 0 && in.Runs[0].Gen < gen && in.Runs[0].live() || in.Away && run.ReadyAt == 0
 	if gen > s.Upto && (how != clean || unrelieved) {
 		s.giveUp(n, gen, because)
 	}
@@ -203,25 +201,5 @@ func (s *step) follow(in *Instance, how ending) {
 	in.Ended, in.Failed = !again, !again && how != clean
 	if in.Ended {
 		in.Until = 0
-	}
-}
-
-// giveUp ends replacing: the new version, generation gen of instance n, has failed, so
-// that what is left of the old one stays, there and everywhere. A successor that is
-// already on the way elsewhere may still succeed.
-func (s *step) giveUp(n int, gen uint64, because string) {
-	for i := range s.Instances {
-		text := "replacement failed: " + because
-		if i+1 != n {
-			text = "replacement cancelled: instance " + strconv.Itoa(n) + ": " + because
-		}
-		runs := s.Instances[i].Runs
-		for j := range runs {
-			stays := i+1 == n && runs[j].live() && runs[j].Gen < gen
-			if j == len(runs)-1 && (runs[j].Stale || stays) {
-				s.note(i+1, runs[j].Gen, text)
-			}
-			runs[j].Stale = false
-		}
 	}
 }

@@ -26,6 +26,14 @@ func parseSpec(t *testing.T, words []string) Spec {
 			s.OnDemand, s.Shared = true, true
 		case "own":
 			s.OnDemand, s.PerInstance = true, true
+		case "steered": // at boot or on demand
+			s.Steered, s.PerInstance = true, true
+		case "flush":
+			s.CanFlush = true
+		case "exclusive":
+			s.Exclusive = true
+		case "step":
+			s.Step, _ = strconv.Atoi(value)
 		case "notify":
 			s.Notify = true
 		case "instances":
@@ -99,6 +107,15 @@ func parseEvent(t *testing.T, words []string) Event {
 		return Replace{Upto: upto}
 	case "respec":
 		return Respec{Spec: parseSpec(t, rest), Upto: upto}
+	case "scale":
+		n, _ = strconv.Atoi(rest[0])
+		return Scale{Instances: n}
+	case "pause":
+		return Pause{}
+	case "resume":
+		return Resume{}
+	case "emptied":
+		return Emptied{Instance: n}
 	case "connected":
 		return Connected{Instance: n}
 	case "execed":

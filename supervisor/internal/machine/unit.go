@@ -34,6 +34,11 @@ type Spec struct {
 	Delay    time.Duration // before the first restart, at least 10 ms; doubles with every failure in a row
 	DelayMax time.Duration // the delay grows no further
 	Reset    time.Duration // failures are forgotten when a run has been ready that long
+
+	Steered   bool `json:",omitzero"` // the sockets per instance are groups, and the share of new connections each gets can be set
+	CanFlush  bool `json:",omitzero"` // a queue can be moved to the siblings of its socket; only with Steered
+	Exclusive bool `json:",omitzero"` // two runs of an instance must not coexist: the old one leaves before the new one comes
+	Step      int  `json:",omitzero"` // how many instances are replaced at a time; 0 is 1
 }
 
 // Restart says which exits are followed by another start; systemd's words.
@@ -54,6 +59,9 @@ const (
 type Unit struct {
 	Spec      Spec
 	Up        bool       // what the operator wishes
+	Paused    bool       `json:",omitzero"` // start nobody and watch nobody until Resume; who lives goes on
+	Scaled    bool       `json:",omitzero"` // Spec.Instances is what Scale said, not what the unit file says
+	Weights   []int      `json:",omitzero"` // as last given to Steer, by instance; nil if nothing is known of them
 	Instances []Instance // by number, Instances[0] is number 1
 	Watched   bool       // we have asked to hear of a connection on the shared sockets
 	LastGen   uint64     // generations are per unit and never used again
@@ -71,6 +79,11 @@ type Instance struct {
 	Ended   bool    `json:",omitzero"` // ended for good: policy starts it no more until an operator asks
 	Failed  bool    `json:",omitzero"` // with Ended: its last run failed
 	Because string  `json:",omitzero"` // what its last run ended with, for people; "" if nothing yet
+
+	Away    bool    `json:",omitzero"` // being replaced exclusively: until its new run is ready, or has failed
+	EmptyBy Instant `json:",omitzero"` // its queue should be empty before its run is told to leave, which is then at the latest; 0 if nobody waits for that
+	FlushAt Instant `json:",omitzero"` // steered away a moment before: its queue may be moved from then on, once; 0 if it has been, or nothing is in it
+	Flushed bool    `json:",omitzero"` // a surplus place whose queue was moved a moment before FlushAt: then it vanishes
 }
 
 // A Run is one process in an instance, from fork to reap.
@@ -126,6 +139,10 @@ func (u *Unit) Deadline() (at Instant, ok bool) {
 		if len(in.Runs) == 0 {
 			earliest(in.Until)
 		}
+		if in.Flushed || u.flushable(i+1) {
+			earliest(in.FlushAt)
+		}
+		earliest(in.EmptyBy)
 	}
 	return at, at != 0
 }
@@ -178,6 +195,16 @@ func (u *Unit) run(n int, gen uint64) *Run {
 func (in *Instance) attended() bool {
 	for i := range in.Runs {
 		if in.Runs[i].live() {
+			return true
+		}
+	}
+	return false
+}
+
+// ready reports whether a run serves.
+func (in *Instance) ready() bool {
+	for i := range in.Runs {
+		if in.Runs[i].State == Ready {
 			return true
 		}
 	}

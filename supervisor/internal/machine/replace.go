@@ -1,0 +1,168 @@
+package machine
+
+import (
+	"slices"
+	"strconv"
+	"time"
+)
+
+// stale marks what was running when the request was made. Who leaves already needs
+// no successor.
+func (s *step) stale(upto uint64) {
+	s.forgive()
+	upto = min(upto, s.LastGen)
+	s.Upto = max(s.Upto, upto)
+	for i := range s.Instances {
+		runs := s.Instances[i].Runs
+		for j := range runs {
+			if runs[j].Gen <= upto && runs[j].live() {
+				runs[j].Stale = true
+			}
+		}
+	}
+}
+
+// replace spawns successors beside stale runs, no more than Spec.Step at a time.
+func (s *step) replace() {
+	turns := s.turns()
+	for i := range s.Instances {
+		in := &s.Instances[i]
+		if turns > 0 && s.toReplace(i+1) && !in.replacing() {
+			turns--
+			s.note(i+1, in.Runs[0].Gen, "replacement begins: generation "+strconv.FormatUint(s.LastGen+1, 10))
+			s.spawn(i+1, in)
+		}
+	}
+}
+
+// yield lets stale runs leave before their successors come. Where siblings can take
+// the traffic they leave an empty queue; where nobody can, the queue holds, and they
+// go at once. Nobody goes at once while a sibling is about to come back.
+func (s *step) yield() {
+	turns := s.turns()
+	for i := range s.Instances {
+		n, in := i+1, &s.Instances[i]
+		if !s.toReplace(n) {
+			continue
+		}
+		run := &in.Runs[0]
+		may := s.Spec.Exclusive && !s.Paused && len(in.Runs) == 1 && (in.Away || turns > 0) &&
+			(run.State == Starting || s.siblingServes(n) || !s.siblingReplaced(n))
+		switch {
+		case !may && in.Away: // not now: it serves again
+			in.Away, in.EmptyBy = false, 0
+			turns++
+			continue
+		case !may:
+			continue
+		case !in.Away:
+			in.Away = true
+			turns--
+			s.note(n, run.Gen, "replacement begins: generation "+strconv.FormatUint(run.Gen, 10)+" leaves first")
+		}
+		if run.State == Starting || s.emptied(n, in) {
+			s.leave(n, run, true, "replaced")
+			in.Called = s.Spec.OnDemand // it shall come back
+		}
+	}
+}
+
+// turns is how many more instances may be replaced now. Nobody is while paused: the
+// successor could not come.
+func (s *step) turns() int {
+	n := max(s.Spec.Step, 1)
+	for i := range s.Instances {
+		if s.Instances[i].replacing() {
+			n--
+		}
+	}
+	if s.Paused {
+		return 0
+	}
+	return n
+}
+
+// toReplace reports whether the oldest run of instance n is to be replaced.
+func (s *step) toReplace(n int) bool {
+	in := s.instance(n)
+	return s.wished(n) && len(in.Runs) > 0 && in.Runs[0].Stale
+}
+
+// replacing reports whether the instance's successor has yet to succeed, or to leave.
+func (in *Instance) replacing() bool {
+	for i := range in.Runs {
+		if i+1 < len(in.Runs) && in.Runs[i].live() {
+			return true
+		}
+	}
+	return in.Away
+}
+
+// siblingReplaced reports whether an instance other than n is being replaced.
+func (s *step) siblingReplaced(n int) bool {
+	for i := range s.Instances {
+		if i+1 != n && s.Instances[i].replacing() {
+			return true
+		}
+	}
+	return false
+}
+
+// emptied reports whether the run of an instance that is steered away may leave,
+// as far as its queue is concerned. Asked for the first time, it begins to wait.
+func (s *step) emptied(n int, in *Instance) bool {
+	switch {
+	case !s.Spec.Steered || !s.siblingServes(n): // the queue will not become empty
+	case in.EmptyBy == 0:
+		in.EmptyBy = s.now.Add(s.Spec.emptyTimeout())
+		s.out = append(s.out, AwaitEmpty{Instance: n})
+		return false
+	case in.EmptyBy > s.now:
+		return false
+	}
+	in.EmptyBy = 0
+	return true
+}
+
+// emptyTimeout is how long a queue may take to become empty.
+func (s *Spec) emptyTimeout() time.Duration {
+	if s.StopTimeout > 0 {
+		return s.StopTimeout
+	}
+	return time.Second
+}
+
+// back ends what was begun by yield, where there is nothing more to wait for.
+func (s *step) back(n int, in *Instance) {
+	fresh := slices.ContainsFunc(in.Runs, func(r Run) bool { return r.State == Ready && !r.Stale })
+	if fresh || in.Ended || s.waits(n, in) {
+		in.Away = false
+	}
+	if !in.Away || !in.ready() {
+		in.EmptyBy = 0
+	}
+}
+
+// giveUp ends replacing: the new version, generation gen of instance n, has failed, so
+// that what is left of the old one stays, there and everywhere. A successor that is
+// already on the way elsewhere may still succeed.
+func (s *step) giveUp(n int, gen uint64, because string) {
+	for i := range s.Instances {
+		in := &s.Instances[i]
+		text := "replacement failed: " + because
+		if i+1 != n {
+			text = "replacement cancelled: instance " + strconv.Itoa(n) + ": " + because
+		} else if in.Away { // nothing of the old one is left here: policy decides
+			s.note(n, gen, text)
+			in.Away = false
+		}
+		for j := range in.Runs {
+			run := &in.Runs[j]
+			stays := i+1 == n && run.live() && run.Gen < gen
+			if j == len(in.Runs)-1 && (run.Stale || stays) {
+				s.note(i+1, run.Gen, text)
+			}
+			run.Stale = false
+		}
+	}
+}
