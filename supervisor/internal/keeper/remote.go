@@ -22,6 +22,9 @@ type Remote struct {
 	queue  eventQueue
 
 	upgrade outcomes
+
+	welcome chan struct{} // closed when the keeper has answered
+	err     error         // why it has gone
 }
 
 // ErrGone means that the keeper's process has ended.
@@ -34,20 +37,18 @@ func Dial(fd int) (*Remote, error) {
 		return nil, err
 	}
 	r := &Remote{wire: w, names: map[string]int{}, listed: map[ID]bool{}, events: make(chan Event), orders: make(chan unix.Signal, 16),
-		answer: make(chan error, 1), pieces: make(chan Inventory, 1), gone: make(chan struct{})}
+		answer: make(chan error, 1), pieces: make(chan Inventory, 1), gone: make(chan struct{}), welcome: make(chan struct{})}
 	r.queue.init()
 	if err := r.tell(opHello, nil, nil); err != nil {
 		return nil, fmt.Errorf("hello: %w", err)
 	}
-	m, err := w.read()
-	if err != nil {
-		return nil, fmt.Errorf("hello: %w", err)
-	}
-	if m.op != opWelcome {
-		return nil, errWire
-	}
 	go r.read()
 	go r.queue.deliver(r.events, r.gone)
+	select { // news may come first
+	case <-r.welcome:
+	case <-r.gone:
+		return nil, fmt.Errorf("hello: %w", r.err)
+	}
 	return r, nil
 }
 
@@ -201,14 +202,20 @@ func (r *Remote) Close() error {
 // read takes what the keeper says until it has gone.
 func (r *Remote) read() {
 	defer close(r.gone)
-	inv := newInventory()
+	inv, welcome := newInventory(), false
 	for {
 		m, err := r.wire.read()
 		if err != nil {
+			r.err = err
 			return
 		}
 		u := unpacker{b: m.body}
 		switch m.op {
+		case opWelcome:
+			if !welcome {
+				close(r.welcome)
+			}
+			welcome = true
 		case opNews:
 			if ev := u.event(); u.end() == nil {
 				r.queue.put(ev)
