@@ -70,7 +70,12 @@ func (c *Client) Reload(ctx context.Context) error {
 const maxAnswer = 256 << 20
 
 func (c *Client) do(ctx context.Context, method, path string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://sockd"+path, nil)
+	return c.send(ctx, method, path, nil, into)
+}
+
+// send is do with a body.
+func (c *Client) send(ctx context.Context, method, path string, body []byte, into any) error {
+	req, err := http.NewRequestWithContext(ctx, method, "http://sockd"+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -82,16 +87,16 @@ func (c *Client) do(ctx context.Context, method, path string, into any) error {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
 		return fmt.Errorf("control socket: %w", err)
 	}
-	if res.StatusCode != http.StatusOK {
+	if res.StatusCode/100 != 2 {
 		e := &APIError{Status: res.StatusCode}
-		if json.Unmarshal(body, e) != nil || e.Text == "" {
-			e.Text = fmt.Sprintf("%s: %s", res.Status, bytes.TrimSpace(body))
+		if json.Unmarshal(answer, e) != nil || e.Text == "" {
+			e.Text = fmt.Sprintf("%s: %s", res.Status, bytes.TrimSpace(answer))
 		}
 		return e
 	}
-	return json.Unmarshal(body, into)
+	return json.Unmarshal(answer, into)
 }

@@ -104,6 +104,8 @@ func (s *Supervisor) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/sockets", s.getSockets)
 	mux.HandleFunc("GET /v1/events", s.getEvents)
 	mux.HandleFunc("POST /v1/reload", s.postReload)
+	mux.HandleFunc("POST /v1/upgrade", s.postUpgrade)
+	mux.HandleFunc("GET /v1/upgrade", s.getUpgrade)
 	mux.HandleFunc("GET /healthz", s.getHealth)
 	mux.HandleFunc("GET /readyz", s.getReady)
 	return mux

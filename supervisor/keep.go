@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -35,8 +36,24 @@ type Care struct {
 // holds sockets, processes and saved state meanwhile. It returns the exit code that
 // the last supervisor said Bye with. The signals TERM, INT and HUP are passed on.
 // The process becomes a subreaper and must have no children of its own.
+//
+// A process that an upgrade has put in a keeper's place goes on where that was.
 func Keep(argv []string, log *slog.Logger, care Care) (code int, err error) {
-	local, err := keeper.NewLocal(keeper.Options{Reap: true, Log: log})
+	outer := func(text string) {
+		if _, err := daemon.SdNotify(false, text); err != nil {
+			log.Warn("outer manager not told", "err", err)
+		}
+	}
+	options := keeper.Options{Reap: true, Log: log}
+	duty := keeper.Duty{Argv: argv, Log: log, Outer: outer, Watchdog: care.Watchdog, Steady: care.Steady}
+	if keeper.Resuming() {
+		duty.Env = keeper.Environ()
+		return keeper.Resume(options, duty)
+	}
+	if name, err := os.Executable(); err == nil { // now: the file may be replaced later
+		os.Setenv(fileVariable, name)
+	}
+	local, err := keeper.NewLocal(options)
 	if err != nil {
 		return 1, fmt.Errorf("keeper: %w", err)
 	}
@@ -51,13 +68,13 @@ func Keep(argv []string, log *slog.Logger, care Care) (code int, err error) {
 			log.Warn("passed socket lost", "name", f.Name(), "err", err)
 		}
 	}
-	outer := func(text string) {
-		if _, err := daemon.SdNotify(false, text); err != nil {
-			log.Warn("outer manager not told", "err", err)
-		}
-	}
-	return keeper.Guard(local, keeper.Duty{Argv: argv, Env: os.Environ(), Log: log, Outer: outer, Watchdog: care.Watchdog, Steady: care.Steady})
+	duty.Env = os.Environ()
+	return keeper.Guard(local, duty)
 }
+
+// HandBack lets the keeper before this process go on, if this has been put in its
+// place by an upgrade and cannot go on by itself. Then it does not return.
+func HandBack(because string) { keeper.HandBack(because) }
 
 // passedHeld begins the names of sockets that an outer manager gave to the keeper.
 const passedHeld = "passed/"
@@ -67,6 +84,9 @@ type Keeper struct {
 	remote *keeper.Remote
 	safe   string
 	orders chan os.Signal
+
+	handed  atomic.Bool // an upgrade is under way
+	leaving atomic.Bool // and this supervisor ends for it
 }
 
 // Attach returns the keeper that has started this process, or nil if none has. It
@@ -110,7 +130,13 @@ func (k *Keeper) Orders() <-chan os.Signal { return k.orders }
 func (k *Keeper) Safe() bool { return k.safe != "" }
 
 // Bye ends the keeper too, with that exit code, once this process has ended.
-func (k *Keeper) Bye(code int) error { return k.remote.Bye(code) }
+// A supervisor that an upgrade replaces has no say.
+func (k *Keeper) Bye(code int) error {
+	if k.leaving.Load() {
+		return nil
+	}
+	return k.remote.Bye(code)
+}
 
 // pid is the process that people started: the keeper's where there is one.
 func (s *Supervisor) pid() int {

@@ -30,6 +30,8 @@ type Config struct {
 	// Keeper holds sockets and processes, and goes on when this process ends: see
 	// Keep and Attach. Nil: this process holds them.
 	Keeper *Keeper
+	// Build says what program this is, for those that are to take over from it.
+	Build Build
 	// RuntimeDir holds the control socket; it is made if missing, with mode 0700.
 	// A second supervisor on the same folder is refused. Empty: no control socket.
 	RuntimeDir string
@@ -176,11 +178,20 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	if s.safe() != "" {
 		return s.answer(ctx)
 	}
-	if s.cfg.Reap { // a process of our own: what reading many units took goes back to the system
-		go debug.FreeOSMemory()
+	if s.cfg.Reap || s.cfg.Keeper != nil { // a process of our own: what reading many units took goes back to the system
+		go func() {
+			debug.FreeOSMemory()
+			debug.FreeOSMemory() // and what pools had kept through the first time
+		}()
 	}
 	s.outer("READY=1", fmt.Sprintf("STATUS=%d units", len(s.units)))
-	return s.loop(ctx)
+	if s.cfg.Keeper != nil {
+		s.cfg.Keeper.remote.Serving()
+	}
+	if err := s.loop(ctx); err != errReplaced {
+		return err
+	}
+	return nil
 }
 
 // loop is the one goroutine that decides. It ends when everything has.
@@ -221,6 +232,9 @@ func (s *Supervisor) loop(ctx context.Context) error {
 			s.logDone(key)
 		case r := <-s.requests:
 			r.done <- r.do()
+			if s.crashed != nil {
+				return s.crashed
+			}
 		case <-timer.C:
 			for _, u := range s.agenda.due(s.now()) {
 				s.handle(u, machine.Tick{})

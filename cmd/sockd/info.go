@@ -5,7 +5,9 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"time"
 
+	"github.com/sockd/sockd/supervisor"
 	"github.com/sockd/sockd/units"
 	"github.com/spf13/cobra"
 )
@@ -33,8 +35,27 @@ func newVersion() *cobra.Command {
 	}
 }
 
-// version is the module's, or the commit it was built from.
+// buildVersion is set by the linker for a release: -ldflags "-X main.buildVersion=v1.2.3".
+var buildVersion string
+
+// build is what another sockd may want to know of this one.
+func build() supervisor.Build {
+	var at time.Time
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.time" {
+				at, _ = time.Parse(time.RFC3339, s.Value)
+			}
+		}
+	}
+	return supervisor.NewBuild(version(), at)
+}
+
+// version is the linker's, the module's, or the commit it was built from.
 func version() string {
+	if buildVersion != "" {
+		return buildVersion
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

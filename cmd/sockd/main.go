@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/sockd/sockd/supervisor"
 	"github.com/spf13/cobra"
 )
 
@@ -39,7 +40,14 @@ func misuse(format string, args ...any) error {
 }
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == supervisor.HandshakeArgument {
+		if build().Handshake(os.Stdout) != nil {
+			os.Exit(exitFailed)
+		}
+		return
+	}
 	code := execute(os.Args[1:])
+	supervisor.HandBack(fmt.Sprintf("it ended with exit code %d", code))
 	if attached != nil {
 		attached.Bye(code)
 	}
@@ -87,7 +95,7 @@ notices. It reads one TOML file for each unit.`,
 		return &exitError{code: exitMisuse, text: err.Error(), hint: "see `" + cmd.CommandPath() + " --help`"}
 	})
 	root.PersistentFlags().String("runtime-dir", os.Getenv("SOCKD_RUNTIME_DIR"), "folder of the control socket (SOCKD_RUNTIME_DIR)")
-	root.AddCommand(newRun(), newCheck(), newStatus(), newSchema(), newVersion())
+	root.AddCommand(newRun(), newCheck(), newStatus(), newSchema(), newVersion(), newUpgrade())
 	for _, verb := range []string{"start", "stop", "restart", "reload"} {
 		root.AddCommand(newVerb(verb))
 	}

@@ -96,7 +96,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	return supervise(supervisor.Config{
-		Load: load, RuntimeDir: dir, Keeper: attached, Log: log,
+		Load: load, RuntimeDir: dir, Keeper: attached, Log: log, Build: build(),
 		Output: os.Stdout, Format: supervisor.Format(f.logFormat), Colour: colours(os.Stdout),
 	})
 }

@@ -154,9 +154,9 @@ func (g *guard) stay(s *session, p *sys.Process) (code int, done bool, err error
 	}()
 	g.attend(s, p, exit)
 	s.hearOut()
-	if bye := s.bye.Load(); bye != 0 {
+	if bye := s.bye.Load(); bye != 0 && (!g.onTrial() || g.ending) {
 		return int(bye &^ saidBye), true, nil
-	}
+	} // on trial it has no say: whatever it could not do, the one before could
 	select {
 	case t := <-s.handed:
 		g.accept(t)
@@ -225,7 +225,9 @@ func (g *guard) attend(s *session, p *sys.Process, exit <-chan string) {
 		select {
 		case t := <-s.handed:
 			g.accept(t)
-			patience.Reset(g.Watchdog) // to end
+			if !g.ending {
+				patience.Reset(g.Watchdog) // to end
+			}
 		case goOn := <-s.serving:
 			if g.served(s, p) {
 				late = nil

@@ -74,7 +74,7 @@ func (g *guard) settle(outcome, because string) {
 // served: the supervisor serves. If it was on trial, the keeper follows; that does
 // not return if it works. False if there was no trial.
 func (g *guard) served(s *session, p *sys.Process) bool {
-	if g.trial == nil || g.trial.starts == 0 {
+	if !g.onTrial() {
 		return false
 	}
 	err := g.handOver(s, p, g.trial.file)
@@ -83,9 +83,12 @@ func (g *guard) served(s *session, p *sys.Process) bool {
 	return true
 }
 
+// onTrial says whether the supervisor that is there is of the new file.
+func (g *guard) onTrial() bool { return g.trial != nil && g.trial.starts > 0 }
+
 // trialTimer is when a supervisor on trial has taken too long; nil if it is not.
 func (g *guard) trialTimer() <-chan time.Time {
-	if g.trial == nil || g.trial.starts == 0 {
+	if !g.onTrial() {
 		return nil
 	}
 	return time.After(g.Trial)

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -144,6 +145,13 @@ func (r *run) saved() (savedRun, bool) {
 // to be called.
 func Resuming() bool { return os.Getenv(HandoverVariable) != "" }
 
+// Environ is the environment without what is meant for Resume.
+func Environ() []string {
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		return strings.HasPrefix(kv, HandoverVariable+"=") || strings.HasPrefix(kv, reasonVariable+"=")
+	})
+}
+
 // Resume goes on where the image before has left off, and then does as Guard. It
 // returns an error only if there is nothing to go back to.
 func Resume(o Options, d Duty) (code int, err error) {
@@ -184,7 +192,7 @@ func handBack(fd int, h *handover, because error) error {
 		return fmt.Errorf("hand-over: %w", because)
 	}
 	sys.KeepOpen(append(h.descriptors(), fd), true)
-	env := append(os.Environ(), HandoverVariable+"="+strconv.Itoa(fd), reasonVariable+"="+because.Error())
+	env := append(Environ(), HandoverVariable+"="+strconv.Itoa(fd), reasonVariable+"="+because.Error())
 	return fmt.Errorf("hand-over: %w, and back: %w", because, syscall.Exec(descriptorPath(h.Guard.Before), os.Args, env))
 }
 
