@@ -55,6 +55,8 @@ func newService() *Service {
 		RestartDelay:       100 * time.Millisecond,
 		RestartDelayMax:    30 * time.Second,
 		RestartReset:       10 * time.Second,
+		Overlap:            true,
+		Step:               1,
 		FDStorePreserve:    PreserveRestart,
 	}
 }
@@ -129,6 +131,12 @@ var serviceKeys = sync.OnceValue(func() []key[draft] {
 		{keyInfo{name: "restart_reset", kind: duration, max: longest,
 			meaning: "Failures are forgotten once it has been ready that long"},
 			func(s *draft) any { return &s.RestartReset }},
+		{keyInfo{name: "overlap", kind: boolean,
+			meaning: "A replacement starts beside the old process, on the same sockets, and the old one leaves when it is ready. `false`: for services that must not run twice; new connections are steered to other instances, the old process leaves, then the new one starts"},
+			func(s *draft) any { return &s.Overlap }},
+		{keyInfo{name: "step", kind: integer, min: 1, max: 1024,
+			meaning: "How many instances are replaced at a time"},
+			func(s *draft) any { return &s.Step }},
 		{keyInfo{name: "fd_store_max", kind: integer, max: 1024, systemd: "FileDescriptorStoreMax=", seen: true, fallback: "off",
 			meaning: "How many descriptors each instance may give sockd to keep with `FDSTORE=1`; its next process is given them after the sockets."},
 			func(s *draft) any { return &s.FDStoreMax }},

@@ -53,6 +53,9 @@ type Service struct {
 	RestartReset    time.Duration `json:",omitzero"`
 	Essential       bool          `json:",omitzero"`
 
+	Overlap bool `json:",omitzero"`
+	Step    int  `json:",omitzero"` // instances replaced at a time
+
 	FDStoreMax      int      `json:",omitzero"` // 0: off
 	FDStorePreserve Preserve `json:",omitzero"`
 }
