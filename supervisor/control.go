@@ -71,7 +71,7 @@ func (s *Supervisor) listenControl(path string) (net.Listener, error) {
 		return nil, err
 	}
 	unix.Fchmod(fd, 0o600) // the path is made with the socket's own mode, so it never is wider
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), os.Chmod(path, 0o600), unix.Listen(fd, 128)); err != nil {
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), os.Chmod(path, 0o600), unix.Listen(fd, controlBacklog)); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
@@ -108,7 +108,8 @@ func (s *Supervisor) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/upgrade", s.getUpgrade)
 	mux.HandleFunc("GET /healthz", s.getHealth)
 	mux.HandleFunc("GET /readyz", s.getReady)
-	return mux
+	mux.HandleFunc("/", otherwise(mux))
+	return bounded(mux)
 }
 
 // An APIError is the body of every answer that is not a success.
