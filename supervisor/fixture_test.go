@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,7 @@ type fixture struct {
 	log    *lockedBuffer // the supervisor's own
 	keeper *keeper.Local
 	format Format
+	run    string // runtime folder; "": run in dir
 	abrupt chan struct{}
 	cancel context.CancelFunc
 	ended  chan error
@@ -139,7 +141,7 @@ func (f *fixture) tryStart() error {
 	}
 	f.abrupt = make(chan struct{})
 	f.s = New(Config{Units: set, Load: f.load, Output: f.out, Format: f.format, keeper: f.keeper, abrupt: f.abrupt,
-		RuntimeDir: filepath.Join(f.dir, "run"),
+		RuntimeDir: cmp.Or(f.run, filepath.Join(f.dir, "run")),
 		Log:        slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	f.past, f.follow = f.s.events.follow()
 	f.follow.events = make(chan Event, 1<<16)

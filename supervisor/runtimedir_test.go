@@ -1,0 +1,111 @@
+package supervisor
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// runIn runs a supervisor on a runtime folder, and returns how that ended at once.
+func runIn(t *testing.T, dir string) error {
+	t.Helper()
+	f := prepare(t, "early", "[service]\nrole = print TEST_TEXT=started\n")
+	f.run = dir
+	err := f.tryStart()
+	if err != nil && f.out.String() != "" {
+		t.Error("something was started all the same")
+	}
+	return err
+}
+
+func TestRuntimeFolder(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		name string
+		path func() string
+		want string // of the error; "" if there is none
+	}{
+		{"new", func() string { return filepath.Join(dir, "a", "b") }, ""},
+		{"stale files", func() string {
+			path := filepath.Join(dir, "stale")
+			os.Mkdir(path, 0o755)
+			os.WriteFile(filepath.Join(path, "lock"), []byte("1\n"), 0o600)
+			ln, err := net.Listen("unix", filepath.Join(path, ControlSocket))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ln.(*net.UnixListener).SetUnlinkOnClose(false)
+			ln.Close()
+			return path
+		}, ""},
+		{"a file", func() string {
+			path := filepath.Join(dir, "file")
+			os.WriteFile(path, nil, 0o600)
+			return path
+		}, "not a "},
+		{"a symbolic link", func() string {
+			path := filepath.Join(dir, "link")
+			os.Symlink(dir, path)
+			return path
+		}, "is not a folder"},
+		{"too long", func() string { return filepath.Join(dir, strings.Repeat("long/", 25)) }, "longer than the 107 bytes"},
+		{"of somebody else", func() string {
+			if os.Getuid() != 0 {
+				t.Skip("needs root to make a folder for somebody else")
+			}
+			path := filepath.Join(dir, "theirs")
+			os.Mkdir(path, 0o777)
+			os.Chown(path, 65534, 65534)
+			return path
+		}, "belongs to uid 65534"},
+		{"a full disk", func() string { return fullDisk(t) }, "no space left on device"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := runIn(t, c.path())
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+// fullDisk mounts a file system of one page and fills it.
+func fullDisk(t *testing.T) string {
+	t.Helper()
+	path := t.TempDir()
+	if err := unix.Mount("none", path, "tmpfs", 0, "size=4k,nr_inodes=2"); err != nil {
+		t.Skipf("needs root to mount a small file system: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(path, unix.MNT_DETACH) })
+	if err := os.WriteFile(filepath.Join(path, "full"), make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(path, "run")
+}
+
+func TestSecondSupervisorIsRefused(t *testing.T) {
+	f := newFixture(t, "web", onDemand)
+	a, err := ask("tcp", f.address("web", "http"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = runIn(t, filepath.Join(f.dir, "run"))
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("in use by sockd with pid %d", os.Getpid())) {
+		t.Errorf("the second: %v", err)
+	}
+	if again, err := ask("tcp", f.address("web", "http")); err != nil || again != a {
+		t.Errorf("the first was disturbed: %+v, %v", again, err)
+	}
+	f.stop()
+	if left, _ := filepath.Glob(filepath.Join(f.dir, "run", "*")); len(left) > 0 {
+		t.Errorf("left over: %v", left)
+	}
+	if _, err := os.Lstat(filepath.Join(f.dir, "run")); err == nil {
+		t.Error("the folder that it made is left")
+	}
+}
