@@ -119,6 +119,7 @@ type fakeNet struct {
 	table   *table
 	tally   Counts
 	resets  int
+	waits   []time.Duration // that a real group would have waited
 }
 
 // choose is what the kernel does with a new connection.
@@ -199,7 +200,7 @@ func (n *fakeNet) listen(fd, _ int) error {
 	return nil
 }
 
-func (n *fakeNet) wait(time.Duration) {}
+func (n *fakeNet) wait(d time.Duration) { n.waits = append(n.waits, d) }
 
 func (n *fakeNet) level() Level   { return n.lvl }
 func (n *fakeNet) migrates() bool { return n.migrate }

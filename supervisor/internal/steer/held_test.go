@@ -227,29 +227,42 @@ func TestLock(t *testing.T) {
 	fits(t, crowd(w, 500), 1, 0, 3, 0)
 }
 
-// A group that loses its program, with nothing but locked sockets, says so.
-func TestLostProgram(t *testing.T) {
-	w := newKernelWorld(t, "tcp4", 2, EBPF, false, Options{})
-	must(t, w.g.Set([]int{1, 3}))
-	for _, fd := range w.fds {
-		must(t, Lock(fd))
-		must(t, unix.Shutdown(fd, unix.SHUT_RD))
+// A group that loses its program, with nothing but locked sockets, gets it back: when
+// its listeners come back, and when it is opened again.
+func TestLockedGroupGetsItsProgramBack(t *testing.T) {
+	for _, network := range []string{"tcp4", "tcp6", "tcp"} {
+		t.Run(network, func(t *testing.T) {
+			w := newKernelWorld(t, network, 2, EBPF, false, Options{})
+			must(t, w.g.Set([]int{1, 3}))
+			for _, fd := range w.fds {
+				must(t, Lock(fd))
+				must(t, unix.Shutdown(fd, unix.SHUT_RD))
+			}
+			for place, fd := range w.fds {
+				must(t, kernel{}.listen(fd, 4096))
+				must(t, w.g.Join(place, fd))
+			}
+			each(t, w)
+
+			for name, end := range map[string]func() map[string]int{
+				"closed":          func() map[string]int { must(t, w.g.Close()); return nil },
+				"nothing is held": func() map[string]int { drop(t, crash(t, w.g)); return nil },
+				"removed": func() map[string]int {
+					held := crash(t, w.g)
+					must(t, detach(w.fds[0]))
+					return held
+				},
+			} {
+				held := end()
+				var err error
+				w.g, err = Open(w.fds, EBPF, Options{Held: held})
+				must(t, err)
+				drop(t, held)
+				if w.g.Level() != EBPF {
+					t.Fatalf("%s: level %s: %s", name, w.g.Level(), w.g.Why())
+				}
+				each(t, w)
+			}
+		})
 	}
-	for place, fd := range w.fds {
-		must(t, kernel{}.listen(fd, 4096))
-		err := w.g.Join(place, fd)
-		t.Logf("place %d: %v", place, err)
-	}
-	err := w.g.Set([]int{0, 1})
-	got := crowd(w, 400)
-	if err == nil && got[0] != 0 {
-		t.Errorf("served %v after Set said nothing", got)
-	}
-	if err != nil && !errors.Is(err, errLost) {
-		t.Error(err)
-	}
-	// A newcomer that is not locked brings it back.
-	must(t, w.join(2))
-	must(t, w.g.Set([]int{0, 1, 1}))
-	fits(t, crowd(w, 400), 0, 1, 1)
 }

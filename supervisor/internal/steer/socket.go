@@ -14,7 +14,8 @@ import (
 // it, or to set a filter: a service that inherits it can do neither (SO_LOCK_FILTER,
 // socket(7)). For ever, so ask [Level.Lockable] first. The kernel goes on letting
 // everybody remove the program (SO_DETACH_REUSEPORT_BPF): a service that does so
-// returns its group to the kernel's hash until the next socket joins.
+// returns its group to the kernel's hash until the next socket joins or the group is
+// opened again.
 func Lock(fd int) error {
 	return os.NewSyscallError("set SO_LOCK_FILTER", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_LOCK_FILTER, 1))
 }

@@ -148,10 +148,12 @@ func (g *steering) Flush(place int) error {
 		return err
 	}
 	g.settle(place)
-	if err := g.out(place, fd); err != nil {
-		return err
+	err = g.out(place, fd)
+	// Whatever has gone wrong: it must listen again.
+	if listening, _, _, e := g.wire.look(fd); e == nil && !listening {
+		err = errors.Join(err, g.in(place, fd, backlog))
 	}
-	return g.in(place, fd, backlog)
+	return err
 }
 
 // out takes a socket out of the kernel's group.

@@ -1,0 +1,121 @@
+package steer
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Five rolling replacements, each with new sockets for a new generation: the old
+// flows stay with the generation that has them until its sockets leave.
+func TestStickyFlowsDoNotMove(t *testing.T) {
+	for _, network := range []string{"udp4", "udp6", "udp"} {
+		t.Run(network, func(t *testing.T) {
+			f := newFlows(t, network, 4, 400, EBPF, Options{Sticky: true})
+			must(t, f.g.Set([]int{1, 1, 1, 1}))
+			at := f.send(0)
+			fits(t, arrivals(at, 4), 1, 1, 1, 1)
+			moved := 0
+			weights := []int{1, 1, 1, 1}
+			for round := range 5 {
+				// The places that were new give way to four newer ones.
+				for i := range weights {
+					weights[i] = 0
+				}
+				for range 4 {
+					place := len(f.fds)
+					f.fds = append(f.fds, f.address.socket(t))
+					must(t, f.g.Join(place, f.fds[place]))
+					weights = append(weights, 1)
+				}
+				must(t, f.g.Set(weights))
+				before := len(f.senders)
+				f.more(40)
+				now := f.send(0)
+				moved += changed(at, now[:before])
+				for i := before; i < len(now); i++ {
+					if now[i] < len(f.fds)-4 {
+						t.Errorf("round %d: new flow %d went to place %d of an old generation", round, i, now[i])
+					}
+				}
+				at = now
+			}
+			if moved != 0 {
+				t.Errorf("%d flows moved", moved)
+			}
+			// The first generation leaves, and its flows are taken by the last.
+			for place := range 4 {
+				must(t, f.g.Leave(place))
+				must(t, unix.Close(f.fds[place]))
+				f.fds[place], _ = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+				t.Cleanup(func() { unix.Close(f.fds[place]) })
+			}
+			now := f.send(0)
+			for i := range at {
+				if at[i] >= 4 && now[i] != at[i] || at[i] < 4 && now[i] < len(f.fds)-4 {
+					t.Errorf("flow %d moved from place %d to %d", i, at[i], now[i])
+				}
+			}
+			if n := changed(now, f.send(0)); n != 0 {
+				t.Errorf("%d flows moved after the first generation had left", n)
+			}
+			c, _ := f.g.Counts()
+			total := uint64(0)
+			for _, n := range c.Steered {
+				total += n
+			}
+			sent := uint64(400 + 440 + 480 + 520 + 560 + 600 + 600 + 600)
+			if total != sent || c.Hashed != 0 {
+				t.Errorf("%d datagrams counted and %d by the hash, %d sent", total, c.Hashed, sent)
+			}
+			t.Logf("promise N3: %d udp flows over 5 replacements of all sockets, %d moved", 400, moved)
+		})
+	}
+}
+
+// A flow that is forgotten goes where the weights say.
+func TestStickyFlowsAreForgotten(t *testing.T) {
+	f := newFlows(t, "udp4", 2, 64, EBPF, Options{Sticky: true, Flows: 16, FlowTimeout: time.Hour})
+	must(t, f.g.Set([]int{1, 0}))
+	f.send(0)
+	must(t, f.g.Set([]int{0, 1}))
+	if n := arrivals(f.send(0), 2); n[1] == 0 {
+		t.Errorf("by place %v: a table of 16 flows remembers all of 64", n)
+	}
+	if n := arrivals(f.send(0), 2); n[0] > 64-16 {
+		t.Errorf("by place %v", n)
+	}
+}
+
+// So is one that has been silent for longer than the timeout.
+func TestSilentFlowsAreForgotten(t *testing.T) {
+	f := newFlows(t, "udp4", 2, 100, EBPF, Options{Sticky: true, FlowTimeout: time.Minute})
+	must(t, f.g.Set([]int{1, 0}))
+	f.send(0)
+	must(t, f.g.Set([]int{0, 1}))
+	if n := arrivals(f.send(0), 2); n[0] != 100 {
+		t.Fatalf("by place %v: the flows are not remembered", n)
+	}
+	f.age(50)
+	fits(t, arrivals(f.send(0), 2), 1, 0) // 53.7 s, rounded up to 56 units
+	f.age(60)
+	fits(t, arrivals(f.send(0), 2), 0, 1)
+	fits(t, arrivals(f.send(0), 2), 0, 1)
+}
+
+// age makes all known flows look silent for so many units of 1.07 s.
+func (f *flows) age(units uint32) {
+	f.t.Helper()
+	m := f.g.(*steering).engine.(*mapped).maps.flows
+	known := make(map[uint32][2]uint32)
+	var key uint32
+	var value [2]uint32
+	for all := m.Iterate(); all.Next(&key, &value); {
+		known[key] = value
+	}
+	for key, value := range known {
+		value[1] -= units
+		must(f.t, m.Put(key, &value))
+	}
+}
