@@ -108,6 +108,7 @@ func printStatus(w io.Writer, all []supervisor.UnitStatus, now time.Time, colour
 			fmt.Fprintf(tw, "%s@%d\t%s\t%s\t%s\t%d\t%s\n", u.Name, in.Instance, in.State, since(now, in.Since), strings.Join(pids, ","), in.Starts, why)
 		}
 	}
+	printStored(tw, all)
 	fmt.Fprintln(tw, "\t\t\t\t\t")
 	fmt.Fprintln(tw, "SOCKET\tNAME\tADDRESS\tQUEUED\tDROPS\t")
 	for _, u := range all {
@@ -120,6 +121,19 @@ func printStatus(w io.Writer, all []supervisor.UnitStatus, now time.Time, colour
 		}
 	}
 	return tw.Flush()
+}
+
+// printStored writes a line for each instance that has stored descriptors.
+func printStored(w io.Writer, all []supervisor.UnitStatus) {
+	head := "\t\t\t\t\t\nSTORE\tDESCRIPTORS\t\t\t\t\n"
+	for _, u := range all {
+		for _, in := range u.Instances {
+			if len(in.Stored) > 0 {
+				fmt.Fprintf(w, "%s%s@%d\t%d: %s\t\t\t\t\n", head, u.Name, in.Instance, len(in.Stored), printable(strings.Join(in.Stored, ", ")))
+				head = ""
+			}
+		}
+	}
 }
 
 func queue(k supervisor.SocketStatus) string {
