@@ -14,6 +14,7 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/supervisor/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
@@ -50,6 +51,10 @@ func Keep(argv []string, log *slog.Logger, care Care) (code int, err error) {
 		duty.Env = keeper.Environ()
 		return keeper.Resume(options, duty)
 	}
+	if err := sys.CheckProc(); err != nil {
+		return 1, err
+	}
+	os.Unsetenv(keeper.SafeVariable)              // of somebody else's keeper
 	if name, err := os.Executable(); err == nil { // now: the file may be replaced later
 		os.Setenv(fileVariable, name)
 	}
@@ -106,7 +111,7 @@ func Attach() (*Keeper, error) {
 	syscall.CloseOnExec(fd)
 	remote, err := keeper.Dial(fd)
 	if err != nil {
-		return nil, fmt.Errorf("keeper: %w", err)
+		return nil, fmt.Errorf("keeper: %s=%d: %w", keeper.FDVariable, fd, err)
 	}
 	k := &Keeper{remote: remote, safe: strings.TrimSpace(safe), orders: make(chan os.Signal, 16)}
 	go func() {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -81,8 +82,14 @@ func (d *runtimeDir) make() error {
 		}
 		d.made = append(d.made, p)
 	}
-	if err := os.MkdirAll(d.path, 0o700); err != nil {
-		return err
+	for _, p := range slices.Backward(d.made) {
+		err := os.Mkdir(p, 0o700)
+		if err == nil {
+			err = os.Chmod(p, 0o700) // the umask may have closed it even to us
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
 	}
 	st, err := os.Lstat(d.path)
 	if err != nil {

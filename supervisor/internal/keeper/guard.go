@@ -128,7 +128,7 @@ func (g *guard) defaults() {
 func (g *guard) supervise() (code int, done bool, err error) {
 	p, w, err := g.start()
 	if err != nil {
-		g.early++
+		g.early = min(g.early+1, g.SafeAfter-1) // no fault of its own: no reason for safe mode
 		g.reason = err.Error()
 		g.tried()
 		return 0, false, err
