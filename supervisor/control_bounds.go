@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,8 +11,7 @@ import (
 	"time"
 )
 
-// What a request may bring and how long it may take to bring it. No route reads a
-// body; one that is announced and does not come must not keep a connection for ever.
+// What a request may bring and how long it may take to bring it. A body that is announced and does not come must not keep a connection for ever.
 const (
 	maxBody     = 64 << 10
 	bodyTimeout = 5 * time.Second
@@ -21,23 +21,24 @@ const (
 // socket whose queue is full is not made to wait but turned away (EAGAIN).
 const controlBacklog = 4096
 
-// bounded reads a request's body away before it is answered.
+// bounded reads a request's body before it is answered.
 func bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
 			rc := http.NewResponseController(w)
 			rc.SetReadDeadline(time.Now().Add(bodyTimeout))
-			_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody))
+			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 			rc.SetReadDeadline(time.Time{})
 			var large *http.MaxBytesError
 			switch {
 			case errors.As(err, &large):
-				reply(w, http.StatusRequestEntityTooLarge, &APIError{Text: fmt.Sprintf("a body of more than %d bytes; none is needed", maxBody)})
+				reply(w, http.StatusRequestEntityTooLarge, &APIError{Text: fmt.Sprintf("a body of more than %d bytes", maxBody)})
 				return
 			case err != nil:
 				reply(w, http.StatusBadRequest, &APIError{Text: "the body did not come: " + err.Error()})
 				return
 			}
+			r.Body = io.NopCloser(bytes.NewReader(body))
 		}
 		next.ServeHTTP(w, r)
 	})

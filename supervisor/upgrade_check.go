@@ -76,6 +76,9 @@ func checkProgram(f *os.File) error {
 		return errors.New("may be written by everybody")
 	}
 	e, err := elf.NewFile(f)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("is no program, or truncated: it has %d bytes", st.Size())
+	}
 	if err != nil {
 		return fmt.Errorf("is no program: %w", err)
 	}

@@ -73,7 +73,13 @@ type running struct {
 // start runs the command until stop; what it writes to standard error comes as lines.
 func start(t *testing.T, dir string, args ...string) *running {
 	t.Helper()
-	r := &running{t: t, cmd: command(t, dir, args...), lines: make(chan string, 1<<16), ended: make(chan struct{})}
+	return begin(t, command(t, dir, args...))
+}
+
+// begin is start with a command of one's own.
+func begin(t *testing.T, cmd *exec.Cmd) *running {
+	t.Helper()
+	r := &running{t: t, cmd: cmd, lines: make(chan string, 1<<16), ended: make(chan struct{})}
 	stderr, err := r.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

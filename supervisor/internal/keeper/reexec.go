@@ -63,7 +63,7 @@ func (g *guard) handOver(s *session, p *sys.Process, file int) error {
 	h := g.local.handover()
 	h.Guard = savedGuard{
 		Supervisor: savedProcess{p.Pid, p.Handle()}, Wire: s.wire.number(), Hello: s.hello.Load(),
-		Ending: g.ending, Outcome: g.outcome, File: file, Before: before,
+		Ending: g.ending, Outcome: g.outcome, File: file, Before: before, Argv: g.Argv,
 	}
 	for _, sig := range g.waiting {
 		h.Guard.Waiting = append(h.Guard.Waiting, int(sig))
@@ -193,7 +193,7 @@ func handBack(fd int, h *handover, because error) error {
 	}
 	sys.KeepOpen(append(h.descriptors(), fd), true)
 	env := append(Environ(), HandoverVariable+"="+strconv.Itoa(fd), reasonVariable+"="+because.Error())
-	return fmt.Errorf("hand-over: %w, and back: %w", because, syscall.Exec(descriptorPath(h.Guard.Before), os.Args, env))
+	return fmt.Errorf("hand-over: %w, and back: %w", because, syscall.Exec(descriptorPath(h.Guard.Before), h.Guard.Argv, env))
 }
 
 // resume rebuilds everything. Nothing is started yet but what waits for processes.

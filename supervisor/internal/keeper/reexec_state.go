@@ -59,6 +59,7 @@ type savedGuard struct {
 	Outcome    Outcome
 	File       int // the program that takes over
 	Before     int // the program that hands over, to go back to
+	Argv       []string
 }
 
 // descriptors are all that must stay open.
