@@ -32,6 +32,8 @@ type world struct {
 	Root       string            // becomes /, with nothing of the old one left
 	ReadOnly   bool              // … and nobody can write to it
 	NoProc     bool              // … and has no /proc
+	Tmpfs      []string          // … and has these folders in memory
+	LowPorts   bool              // everybody may bind ports from 0
 	NoCgroup   bool              // /sys/fs/cgroup is empty
 	Answers    map[string]int    // system calls, and the errno that a filter answers them with
 	Limits     map[int]uint64    // RLIMIT_…
@@ -44,7 +46,8 @@ type world struct {
 	UID        int               // not 0: as this user
 	Groups     []string          // folders of cgroups to be in
 	Args       []string          // of sockd
-	Env        []string          // complete
+	Env        []string          // complete, but for what start needs
+	Raw        [][]byte          // of Env; JSON would change what is no UTF-8
 	Vars       map[string]string // more of it
 
 	stdout *os.File // nil: kept in running.stdout
@@ -96,7 +99,7 @@ func (w *world) enter() error {
 			return err
 		}
 	}
-	program := filepath.Join(w.Env[0], "sockd") // see start
+	program := filepath.Join(string(w.Raw[0]), "sockd") // see start
 	if w.Root != "" {
 		program = "/sockd"
 	}
@@ -149,7 +152,11 @@ func (w *world) enter() error {
 			unix.Close(fd)
 		}
 	}
-	return syscall.Exec(program, append([]string{program}, w.Args...), w.Env[1:])
+	env := make([]string, len(w.Raw)-1)
+	for i, v := range w.Raw[1:] {
+		env[i] = string(v)
+	}
+	return syscall.Exec(program, append([]string{program}, w.Args...), env)
 }
 
 // answer makes the kernel answer a system call with an error, from here on.
@@ -211,6 +218,16 @@ func (w *world) mount() error {
 	}
 	if err := unix.Mount("/dev/null", filepath.Join(w.Root, "dev/null"), "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("/dev/null: %w", err)
+	}
+	for _, dir := range w.Tmpfs {
+		if err := unix.Mount("tmpfs", filepath.Join(w.Root, dir), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=1m,mode=1777"); err != nil {
+			return fmt.Errorf("tmpfs: %w", err)
+		}
+	}
+	if w.LowPorts {
+		if err := os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("0"), 0); err != nil {
+			return err
+		}
 	}
 	if err := os.Chdir(w.Root); err != nil {
 		return err
@@ -316,7 +333,10 @@ func (w world) start(t testing.TB, dir string) *running {
 	for k, v := range w.Vars {
 		w.Env = append(w.Env, k+"="+v)
 	}
-	w.Env = append([]string{folder}, w.Env...)
+	for _, v := range append([]string{folder}, w.Env...) {
+		w.Raw = append(w.Raw, []byte(v))
+	}
+	w.Env = nil
 	text, err := json.Marshal(w)
 	if err != nil {
 		t.Fatal(err)
