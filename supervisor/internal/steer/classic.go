@@ -19,18 +19,16 @@ type classic struct {
 
 func openClassic(s *steering, o Options) (*classic, error) {
 	e := &classic{s: s, at: append([]int(nil), s.fds...), table: s.table}
-	if err := e.adopt(o); err != nil {
-		e.order = nil
-		if e.memory, err = newMemory(); err != nil {
-			return nil, err
-		}
-		for _, fd := range s.fds {
-			if fd >= 0 && e.listens(fd) {
-				e.order.join(fd)
-			}
-		}
+	var err error
+	if held, ok := o.Held[memoryName]; ok {
+		err = e.adopt(held)
+	} else {
+		err = e.begin()
 	}
-	err := s.heal(func(fd int) {
+	if err != nil {
+		return nil, errors.Join(err, e.memory.close())
+	}
+	err = s.heal(func(fd int) {
 		e.order.leave(fd)
 		e.order.join(fd)
 	})
@@ -43,26 +41,36 @@ func openClassic(s *steering, o Options) (*classic, error) {
 	return e, nil
 }
 
-// adopt takes over the order that an earlier supervisor has left behind.
-func (e *classic) adopt(o Options) error {
-	held, ok := o.Held[memoryName]
-	if !ok {
-		return errors.New("not held")
+// begin takes the order of the list for the kernel's.
+func (e *classic) begin() error {
+	for _, fd := range e.s.fds {
+		if fd >= 0 && e.listens(fd) {
+			e.order.join(fd)
+		}
 	}
-	m, err := adoptMemory(held)
+	var err error
+	e.memory, err = newMemory()
+	return err
+}
+
+// adopt takes over the order that an earlier supervisor has left behind. Where that
+// does not fit it is an error: by a guess clients would be sent to places that nobody
+// serves.
+func (e *classic) adopt(held int) error {
+	var err error
+	if e.memory, err = adoptMemory(held); err != nil {
+		return err
+	}
+	if e.order, err = e.memory.recall(e.s.fds, e.listens); err != nil {
+		return err
+	}
+	t, err := e.memory.table()
 	if err != nil {
 		return err
 	}
-	e.order, err = m.recall(e.s.fds, e.listens)
-	if err == nil {
-		var t *table
-		if t, err = m.table(); err == nil {
-			e.s.adopt(t)
-			e.memory = m
-			return nil
-		}
-	}
-	return errors.Join(err, m.close())
+	e.table = t
+	e.s.adopt(t)
+	return nil
 }
 
 // listens says whether a socket is in the kernel's group.

@@ -101,7 +101,6 @@ func (e *mapped) held() map[string]int {
 	for name, m := range e.maps.named() {
 		fds[name] = m.FD()
 	}
-	fds["program"] = e.prog.FD()
 	return fds
 }
 

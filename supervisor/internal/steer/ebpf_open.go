@@ -38,63 +38,88 @@ const (
 	defaultFlowTimeout = 2 * time.Minute
 )
 
-func newMaps(flows int) (*maps, error) {
-	m := new(maps)
+// newMaps makes the maps, or takes them from those that an earlier supervisor has left
+// in the keeper's hands. adopted says whether the table was.
+func newMaps(flows int, held map[string]int) (m *maps, adopted bool, err error) {
+	m = new(maps)
 	specs := []struct {
+		name string
 		to   **ebpf.Map
 		spec ebpf.MapSpec
 	}{
-		{&m.sockets, ebpf.MapSpec{Name: "sockd_sockets", Type: ebpf.ReusePortSockArray, KeySize: 4, ValueSize: 8, MaxEntries: MaxPlaces}},
-		{&m.table, ebpf.MapSpec{Name: "sockd_table", Type: ebpf.Array, KeySize: 4, ValueSize: 2 * Slots, MaxEntries: 1}},
-		{&m.counts, ebpf.MapSpec{Name: "sockd_counts", Type: ebpf.Array, KeySize: 4, ValueSize: 8 * countWords, MaxEntries: 1}},
-		{&m.flows, ebpf.MapSpec{Name: "sockd_flows", Type: ebpf.LRUHash, KeySize: 4, ValueSize: 8, MaxEntries: uint32(flows)}},
+		{"sockets", &m.sockets, ebpf.MapSpec{Type: ebpf.ReusePortSockArray, KeySize: 4, ValueSize: 8, MaxEntries: MaxPlaces}},
+		{"table", &m.table, ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 2 * Slots, MaxEntries: 1}},
+		{"counts", &m.counts, ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8 * countWords, MaxEntries: 1}},
+		{"flows", &m.flows, ebpf.MapSpec{Type: ebpf.LRUHash, KeySize: 4, ValueSize: 8, MaxEntries: uint32(flows)}},
 	}
 	for _, s := range specs {
-		if s.to == &m.flows && flows == 0 {
+		if s.name == "flows" && flows == 0 {
 			continue
 		}
-		var err error
+		s.spec.Name = "sockd_" + s.name
+		if fd, ok := held[s.name]; ok {
+			if *s.to = adoptMap(fd, &s.spec); *s.to != nil {
+				adopted = adopted || s.name == "table"
+				continue
+			}
+		}
 		if *s.to, err = ebpf.NewMap(&s.spec); err != nil {
 			m.close()
-			return nil, fmt.Errorf("make map %s: %w", s.spec.Name, err)
+			return nil, false, fmt.Errorf("make map %s: %w", s.name, err)
 		}
 	}
-	return m, nil
+	return m, adopted, nil
+}
+
+// adoptMap duplicates a descriptor; nil if it is not what it should be.
+func adoptMap(held int, spec *ebpf.MapSpec) *ebpf.Map {
+	fd, err := unix.FcntlInt(uintptr(held), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil
+	}
+	m, err := ebpf.NewMapFromFD(fd) // closes fd if it fails
+	if err != nil {
+		return nil
+	}
+	if spec.Compatible(m) != nil {
+		m.Close()
+		return nil
+	}
+	return m
 }
 
 func openEBPF(s *steering, o Options) (*mapped, error) {
-	if e, err := adoptEBPF(s, o); err == nil {
-		return e, nil
-	}
 	flows := 0
 	if o.Sticky && !s.kind.stream {
 		if flows = o.Flows; flows <= 0 {
 			flows = defaultFlows
 		}
 	}
-	m, err := newMaps(flows)
+	m, adopted, err := newMaps(flows, o.Held)
 	if err != nil {
 		return nil, err
 	}
 	e := &mapped{s: s, maps: m}
-	if err := e.load(s, o.FlowTimeout); err != nil {
+	if err := e.load(o.FlowTimeout, adopted); err != nil {
 		e.free()
 		return nil, err
 	}
 	return e, nil
 }
 
-// load fills the maps before the program begins to use them.
-func (e *mapped) load(s *steering, timeout time.Duration) error {
+// load fills the maps before the program begins to use them. With maps that were
+// adopted it only puts a new program, which may be of another version, in the place of
+// the old one: no connection sees a difference.
+func (e *mapped) load(timeout time.Duration, adopted bool) error {
 	if timeout <= 0 {
 		timeout = defaultFlowTimeout
 	}
 	units := min((timeout+1<<30-1)>>30, 1<<30)
 	var err error
-	if e.prog, err = ebpf.NewProgram(program(e.maps, s.kind.stream, uint32(units))); err != nil {
+	if e.prog, err = ebpf.NewProgram(program(e.maps, e.s.kind.stream, uint32(units))); err != nil {
 		return fmt.Errorf("load program: %w", err)
 	}
-	for place, fd := range s.fds {
+	for place, fd := range e.s.fds {
 		if fd < 0 {
 			continue
 		}
@@ -102,18 +127,27 @@ func (e *mapped) load(s *steering, timeout time.Duration) error {
 			return err
 		}
 	}
-	if err := e.spread(s.table, nil); err != nil {
+	if !adopted {
+		if err := e.spread(e.s.table, nil); err != nil {
+			return err
+		}
+		return e.attachToGroup()
+	}
+	t := new(table)
+	if err := e.maps.table.Lookup(uint32(0), t); err != nil {
+		return fmt.Errorf("read table: %w", err)
+	}
+	e.s.adopt(t)
+	if err := e.attachToGroup(); !errors.Is(err, unix.EPERM) {
 		return err
 	}
-	return e.attachToGroup()
+	return nil // no way in: the old program has the same maps
 }
 
 func (e *mapped) attachToGroup() error {
 	err := e.s.attach(e.attach)
-	if errors.Is(err, unix.EPERM) {
-		if e.s.ferry(e.attach) == nil {
-			return nil
-		}
+	if errors.Is(err, unix.EPERM) && e.s.ferry(e.attach) == nil {
+		return nil
 	}
 	return err
 }
@@ -140,63 +174,4 @@ func (e *mapped) enterFirst(place, fd int) error {
 		}
 		<-time.After(time.Millisecond)
 	}
-}
-
-// adoptEBPF takes over what an earlier supervisor has left in the keeper's hands. The
-// program goes on as it is.
-func adoptEBPF(s *steering, o Options) (*mapped, error) {
-	if _, sticky := o.Held["flows"]; sticky != (o.Sticky && !s.kind.stream) {
-		return nil, errors.New("the option sticky has changed")
-	}
-	e := &mapped{s: s, maps: new(maps)}
-	err := e.take(o.Held)
-	t := new(table)
-	if err == nil {
-		err = e.maps.table.Lookup(uint32(0), t)
-	}
-	for place, fd := range s.fds {
-		if fd >= 0 && err == nil {
-			err = e.put(place, fd)
-		}
-	}
-	if err == nil {
-		err = e.attachToGroup() // a service may have removed it meanwhile
-	}
-	if err != nil {
-		e.free()
-		return nil, err
-	}
-	s.adopt(t)
-	return e, nil
-}
-
-// take duplicates the descriptors held.
-func (e *mapped) take(held map[string]int) error {
-	dup := func(name string) (int, error) {
-		fd, ok := held[name]
-		if !ok {
-			return -1, fmt.Errorf("%s is not held", name)
-		}
-		return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-	}
-	for name, to := range map[string]**ebpf.Map{
-		"sockets": &e.maps.sockets, "table": &e.maps.table, "counts": &e.maps.counts, "flows": &e.maps.flows,
-	} {
-		if _, ok := held[name]; !ok && name == "flows" {
-			continue
-		}
-		fd, err := dup(name)
-		if err != nil {
-			return err
-		}
-		if *to, err = ebpf.NewMapFromFD(fd); err != nil { // closes fd if it fails
-			return fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	fd, err := dup("program")
-	if err != nil {
-		return err
-	}
-	e.prog, err = ebpf.NewProgramFromFD(fd)
-	return err
 }

@@ -84,7 +84,8 @@ type Options struct {
 	// to units of 1.07 s.
 	FlowTimeout time.Duration
 	// Held is what an earlier group of the same sockets told. The descriptors are
-	// duplicated. If they are of no use the group is opened afresh.
+	// duplicated. What is of no use is made anew, except that a kernel order that
+	// does not fit the sockets (ClassicBPF) leaves level Hash.
 	Held map[string]int
 }
 

@@ -3,6 +3,7 @@ package steer
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -85,6 +86,33 @@ func TestSuccessorTakesOver(t *testing.T) {
 	}
 }
 
+// A place that is no more, when a successor comes, has no share any more. At level
+// ClassicBPF the kernel's order is then unknown, and nobody is steered by a guess.
+func TestSuccessorOfFewer(t *testing.T) {
+	for _, level := range []Level{EBPF, ClassicBPF} {
+		t.Run(level.String(), func(t *testing.T) {
+			w := newKernelWorld(t, "tcp4", 4, level, true, Options{})
+			must(t, w.g.Set([]int{1, 1, 2, 0}))
+			held := crash(t, w.g)
+			fds := append([]int(nil), w.fds...)
+			fds[0] = -1
+			var err error
+			w.g, err = Open(fds, level, Options{Held: held})
+			must(t, err)
+			drop(t, held)
+			if level == ClassicBPF {
+				if w.g.Level() != Hash || !strings.Contains(w.g.Why(), "not among the sockets") {
+					t.Errorf("level %s, because %q", w.g.Level(), w.g.Why())
+				}
+				return
+			}
+			fits(t, crowd(w, 900), 0, 1, 2, 0)
+			must(t, w.g.Set([]int{0, 1, 1, 1}))
+			fits(t, crowd(w, 900), 0, 1, 1, 1)
+		})
+	}
+}
+
 // Where nothing was held the group is opened afresh, though the old program has its
 // sockets in a map that nobody can reach.
 func TestSuccessorWithEmptyHands(t *testing.T) {
@@ -94,7 +122,7 @@ func TestSuccessorWithEmptyHands(t *testing.T) {
 	for name, held := range map[string]map[string]int{
 		"nothing":    nil,
 		"half of it": {"table": w.fds[0]},
-		"nonsense":   {"table": 0, "sockets": 1, "counts": 2, "program": w.fds[0]},
+		"nonsense":   {"table": 0, "sockets": 1, "counts": w.fds[0]},
 	} {
 		var err error
 		w.g, err = Open(w.fds, EBPF, Options{Held: held})

@@ -29,7 +29,21 @@ func Open(fds []int, want Level, o Options) (Group, error) {
 	if err := s.choose(want, o); err != nil {
 		return nil, fmt.Errorf("steer: %w", err)
 	}
+	if err := s.prune(); err != nil {
+		return nil, fmt.Errorf("steer: %w", err)
+	}
 	return s, nil
+}
+
+// prune gives the slots of places that are no more to others: a table that was adopted
+// may have them.
+func (s *steering) prune() error {
+	for _, place := range s.table {
+		if !s.has(int(place)) {
+			return s.again()
+		}
+	}
+	return nil
 }
 
 // begin fills the books: everybody holds.

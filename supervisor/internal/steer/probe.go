@@ -71,7 +71,7 @@ func onSocket(try func(fd int) error) error {
 }
 
 func probeEBPF(fd int) error {
-	m, err := newMaps(1)
+	m, _, err := newMaps(1, nil)
 	if err != nil {
 		return err
 	}

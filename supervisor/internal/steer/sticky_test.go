@@ -119,3 +119,24 @@ func (f *flows) age(units uint32) {
 		must(f.t, m.Put(key, &value))
 	}
 }
+
+// A successor that is told to be sticky is, though the group was not.
+func TestStickyMayChange(t *testing.T) {
+	f := newFlows(t, "udp4", 2, 50, EBPF, Options{})
+	for _, sticky := range []bool{true, false, true} {
+		held := crash(t, f.g)
+		var err error
+		f.g, err = Open(f.fds, EBPF, Options{Sticky: sticky, Held: held})
+		drop(t, held)
+		must(t, err)
+		need(t, f.g, EBPF)
+		must(t, f.g.Set([]int{1, 0}))
+		f.send(0)
+		must(t, f.g.Set([]int{0, 1}))
+		want := []int{0, 1}
+		if sticky {
+			want = []int{1, 0}
+		}
+		fits(t, arrivals(f.send(0), 2), want...)
+	}
+}
