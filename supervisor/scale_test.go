@@ -224,6 +224,9 @@ func writeManySockets(t *testing.T, n int) string {
 }
 
 func TestTenThousandSockets(t *testing.T) {
+	if testing.Short() {
+		t.Skip("measures time and memory, which is not for -short and the race detector")
+	}
 	if most := fileLimit(); most < 12000 {
 		t.Skipf("needs 12,000 open files, and the limit is %d", most)
 	}
@@ -258,6 +261,9 @@ func TestTenThousandSockets(t *testing.T) {
 }
 
 func TestTimeAndMemoryAreLinear(t *testing.T) {
+	if testing.Short() {
+		t.Skip("measures time and memory, which is not for -short and the race detector")
+	}
 	perUnit := map[int]time.Duration{}
 	rss := map[int]int{}
 	counts := []int{100, 1000}

@@ -61,12 +61,16 @@ func TestStopEndsAll(t *testing.T) {
 					because: "web@1 left other processes, "},
 			} {
 				t.Run(c.name, func(t *testing.T) {
+					timeout := "30s"
+					if c.killing {
+						timeout = "300ms"
+					}
 					f := prepareOn(t, tree.o, "web", `
 [service]
 role = `+c.role+`
 ready = "notify"
 start = "boot"
-stop_timeout = "300ms"
+stop_timeout = "`+timeout+`"
 [socket.x]
 listen = "unix://./x.sock"
 `)
