@@ -28,11 +28,17 @@ const notifyBuffer = 8 << 20
 // bits, so that only who was told it can speak. It is non-blocking and ours alone:
 // the run gets the address and not the descriptor.
 func NewNotify() (fd int, address string, err error) {
+	address = "@sockd/" + randomHex(16)
+	fd, err = NotifyAt(address)
+	return fd, address, err
+}
+
+// NotifyAt is NewNotify at an address that a run was given before.
+func NotifyAt(address string) (fd int, err error) {
 	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return -1, "", fmt.Errorf("notify socket: %w", err)
+		return -1, fmt.Errorf("notify socket: %w", err)
 	}
-	address = "@sockd/" + randomHex(16)
 	// Before bind: who sends first must not be without credentials.
 	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err == nil {
 		_, err = setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, notifyBuffer, "", "")
@@ -42,9 +48,9 @@ func NewNotify() (fd int, address string, err error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return -1, "", fmt.Errorf("notify socket: %w", err)
+		return -1, fmt.Errorf("notify socket: %w", err)
 	}
-	return fd, address, nil
+	return fd, nil
 }
 
 // The most control data one datagram can bring: SCM_MAX_FD descriptors and the
