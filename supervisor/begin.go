@@ -52,6 +52,9 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 		}
 		s.log.Error("no control socket", "err", err)
 	}
+	for _, u := range s.sorted() {
+		s.steerUnit(u, inv)
+	}
 	s.dropPassed()
 	s.publishUnits()
 	children := map[string][]keeper.Child{}
@@ -155,7 +158,7 @@ func (s *Supervisor) openAll(fresh bool) error {
 		if u.removed {
 			continue
 		}
-		b, err := s.bind(u, u.conf, nil)
+		b, err := s.bind(u, u.conf, u.instances(), nil)
 		if err != nil {
 			problems = append(problems, err)
 			continue
@@ -192,7 +195,8 @@ func (s *Supervisor) resume(u *unit, children []keeper.Child, inv keeper.Invento
 			u.machine.Up = true
 		}
 		s.commit(u, u.machine.Recover(s.now(), held))
-		spec := machineSpec(u.conf)
+		spec := s.spec(u)
+		spec.Instances = u.instances()
 		if u.removed {
 			s.handle(u, machine.Stop{})
 		} else if spec != u.machine.Spec {
@@ -269,6 +273,11 @@ func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
 		}
 		for _, e := range u.stored {
 			known[e.held] = true
+		}
+		for _, g := range u.groups {
+			for _, name := range g.held {
+				known[name] = true
+			}
 		}
 		for _, r := range u.runs {
 			known[r.held("notify")], known[r.held("log")] = true, true

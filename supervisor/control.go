@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -148,13 +149,23 @@ func (s *Supervisor) getSockets(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, all)
 }
 
-// postVerb does start, stop, restart and reload. It waits for the outcome, unless
-// wait=false, at most for timeout (a duration; default 90s).
+// postVerb does start, stop, restart, reload, pause, resume, and scale with
+// instances=N. It waits for the outcome, unless wait=false, at most for timeout (a duration; default 90s).
 func (s *Supervisor) postVerb(w http.ResponseWriter, r *http.Request) {
 	name, verb := r.PathValue("name"), r.PathValue("verb")
 	do, ok := verbs[verb]
+	if verb == "scale" {
+		n, err := strconv.Atoi(r.URL.Query().Get("instances"))
+		if err != nil {
+			reply(w, http.StatusBadRequest, &APIError{Text: fmt.Sprintf("instances: %q is no number", r.URL.Query().Get("instances"))})
+			return
+		}
+		do, ok = func(s *Supervisor, ctx context.Context, name string, wait bool) (Outcome, error) {
+			return s.scaleUnit(ctx, name, n, wait)
+		}, true
+	}
 	if !ok {
-		reply(w, http.StatusNotFound, &APIError{Text: fmt.Sprintf("no verb is called %q; there are start, stop, restart and reload", verb)})
+		reply(w, http.StatusNotFound, &APIError{Text: fmt.Sprintf("no verb is called %q; there are start, stop, restart, reload, scale, pause and resume", verb)})
 		return
 	}
 	timeout := 90 * time.Second

@@ -12,7 +12,7 @@ func TestImportDirections(t *testing.T) {
 	allowed := map[string][]string{
 		"units":                                    {},
 		"activation":                               {},
-		"supervisor":                               {"units", "supervisor/internal/machine", "supervisor/internal/keeper", "supervisor/internal/sys"},
+		"supervisor":                               {"units", "supervisor/internal/machine", "supervisor/internal/keeper", "supervisor/internal/sys", "supervisor/internal/steer"},
 		"supervisor/internal/machine":              {},
 		"supervisor/internal/keeper":               {"supervisor/internal/sys"},
 		"supervisor/internal/sys":                  {"supervisor/internal/sys/trampoline", "supervisor/internal/sys/direct"},

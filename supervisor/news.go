@@ -94,6 +94,9 @@ func (s *Supervisor) called(u *unit, k *socket) {
 		s.watch.Arm(k.fd, k.key)
 		return
 	}
+	if s.flushedCaller(u, k.instance) {
+		return
+	}
 	s.unwatch(u, k.instance) // its other sockets need not be heard of
 	s.handle(u, machine.Connected{Instance: k.instance})
 }

@@ -61,13 +61,15 @@ type binding struct {
 	made    []*socket // of these, the new ones
 	gone    []*socket // those no longer wanted
 	taken   []*socket // of a unit that goes away: the same kernel object goes on in made
+
+	instances int // that there are to be
 }
 
-// bind plans the sockets of a unit as conf wants them. What the unit holds already
-// stays; spare are sockets that others give up, to be taken over by their address.
+// bind plans the sockets of a unit as conf wants them, for so many instances. What
+// the unit holds already stays; spare are sockets that others give up, to be taken over by their address.
 // An error means that nothing has changed.
-func (s *Supervisor) bind(u *unit, conf *units.Unit, spare []*socket) (*binding, error) {
-	b := &binding{unit: u}
+func (s *Supervisor) bind(u *unit, conf *units.Unit, instances int, spare []*socket) (*binding, error) {
+	b := &binding{unit: u, instances: instances}
 	have := map[place]*socket{}
 	held := placesOf(u.sockets)
 	for i, k := range u.sockets {
@@ -76,10 +78,6 @@ func (s *Supervisor) bind(u *unit, conf *units.Unit, spare []*socket) (*binding,
 	options, err := socketsOptions(conf)
 	if err != nil {
 		return nil, err
-	}
-	instances := 1
-	if conf.Service != nil {
-		instances = conf.Service.Instances
 	}
 	var problems []error
 	ports := map[place]string{} // port 0: siblings share what the first was given
@@ -185,8 +183,16 @@ func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
 	for _, from := range b.taken {
 		from.path = nil
 	}
+	for _, k := range b.gone {
+		// Of an instance that is one too many, the socket stays until that has gone: trim.
+		if k.instance > b.instances && k.instance <= len(b.unit.machine.Instances) {
+			b.sockets = append(b.sockets, k)
+			continue
+		}
+		gone = append(gone, k)
+	}
 	b.unit.setSockets(b.sockets)
-	return b.gone, nil
+	return gone, nil
 }
 
 // release closes sockets for good and removes their paths.
@@ -210,6 +216,7 @@ func (s *Supervisor) release(sockets []*socket) {
 // releaseAll closes every socket of every unit.
 func (s *Supervisor) releaseAll() {
 	for _, u := range s.units {
+		s.closeGroups(u)
 		s.release(u.sockets)
 		u.setSockets(nil)
 		s.dropStore(u, "sockd stops")
@@ -310,6 +317,7 @@ func (s *Supervisor) listenAgain(u *unit, k *socket) bool {
 		return false
 	}
 	s.log.Warn("listening again", "unit", u.conf.Name, "socket", k.where(), "because", "a process of the unit had shut it down", "last", u.lastRun())
+	s.rejoin(u, k)
 	return true
 }
 

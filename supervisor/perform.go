@@ -30,6 +30,12 @@ func (s *Supervisor) perform(u *unit, a machine.Action) {
 		s.tell(Event{Unit: u.conf.Name, Instance: a.Instance, Gen: a.Gen, Pid: u.pidOf(a.Gen), What: "killing",
 			Because: "still there after the stop timeout of " + u.machine.Spec.StopTimeout.String()})
 		s.signal(u, keeper.ID{Unit: u.conf.Name, Instance: a.Instance, Gen: a.Gen}, unix.SIGKILL)
+	case machine.Steer:
+		s.setWeights(u, a.Weights)
+	case machine.Flush:
+		s.flush(u, a.Instance)
+	case machine.AwaitEmpty:
+		s.awaitEmpty(u, a.Instance)
 	case machine.Report:
 		s.report(u, a)
 	default:

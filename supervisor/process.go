@@ -39,7 +39,7 @@ func (u *unit) process(r *run, notifyAddress string, sockets []*socket, stored [
 	env.set("NOTIFY_SOCKET", notifyAddress)
 	env.set("SOCKD_UNIT", u.conf.Name)
 	env.set("SOCKD_INSTANCE", strconv.Itoa(r.id.Instance))
-	env.set("SOCKD_INSTANCES", strconv.Itoa(sv.Instances))
+	env.set("SOCKD_INSTANCES", strconv.Itoa(u.instances()))
 	env.set("SOCKD_GENERATION", strconv.FormatUint(r.id.Gen, 10))
 	if len(names) > 0 {
 		env.set("LISTEN_FDS", strconv.Itoa(len(names)))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/machine"
 	"github.com/sockd/sockd/units"
 )
@@ -65,6 +66,9 @@ func (s *Supervisor) apply(set *units.Set) error {
 		gone = append(gone, g...)
 	}
 	s.cfg.Units = set
+	for name := range plan.bindings {
+		s.steerUnit(s.units[name], keeper.Inventory{})
+	}
 	for _, c := range plan.changed {
 		s.respec(s.units[c.conf.Name], c.conf, c.replace)
 	}
@@ -88,7 +92,7 @@ func (s *Supervisor) plan(set *units.Set) (*reloading, error) {
 	var problems []error
 	var spare []*socket // of units that go: a unit that was renamed keeps its sockets
 	bind := func(u *unit, conf *units.Unit) {
-		b, err := s.bind(u, conf, spare)
+		b, err := s.bind(u, conf, instancesIn(conf), spare)
 		if err != nil {
 			problems = append(problems, err)
 			return
@@ -143,7 +147,7 @@ func (s *Supervisor) respec(u *unit, conf *units.Unit, replace bool) {
 	if replace {
 		upto = u.machine.LastGen
 	}
-	s.handle(u, machine.Respec{Spec: machineSpec(conf), Upto: upto})
+	s.handle(u, machine.Respec{Spec: s.spec(u), Upto: upto})
 	if begins {
 		s.handle(u, machine.Start{})
 	}
@@ -156,6 +160,7 @@ func (s *Supervisor) start(u *unit) {
 		s.commit(u, nil)
 		return
 	}
+	u.machine.Spec = s.spec(u)
 	s.handle(u, machine.Start{})
 }
 
@@ -173,6 +178,7 @@ func (s *Supervisor) rewatch(u *unit) {
 
 // forget parts from a removed unit of which nothing is left.
 func (s *Supervisor) forget(u *unit) {
+	s.closeGroups(u)
 	s.release(u.sockets)
 	u.setSockets(nil)
 	s.dropStore(u, "the unit was removed")

@@ -62,7 +62,9 @@ type SocketStatus struct {
 	Instance int    `json:"instance,omitempty"`
 	Inode    uint64 `json:"inode"`
 	Held     string `json:"held"`
-	Watched  bool   `json:"watched"` // a connection would start the service
+	Steering string `json:"steering,omitempty"` // ebpf, classic-bpf or hash: how a sibling's share of new connections is set
+	Weight   int    `json:"weight"`             // of siblings: 0 gets nothing new
+	Watched  bool   `json:"watched"`            // a connection would start the service
 	Queued   int    `json:"queued"`
 	Backlog  int    `json:"backlog,omitempty"`
 	Drops    uint64 `json:"drops,omitempty"`
@@ -120,8 +122,15 @@ func (s *Supervisor) statusOf(u *unit) *UnitStatus {
 		if k.instance > 0 {
 			watched = k.instance <= len(u.machine.Instances) && u.machine.Instances[k.instance-1].Watched
 		}
-		st.Sockets = append(st.Sockets, SocketStatus{Unit: u.conf.Name, Name: k.name, Network: k.addr.Network, Address: k.real,
-			Instance: k.instance, Inode: k.inode, Held: k.held, Watched: watched, fd: k.fd})
+		ks := SocketStatus{Unit: u.conf.Name, Name: k.name, Network: k.addr.Network, Address: k.real,
+			Instance: k.instance, Inode: k.inode, Held: k.held, Watched: watched, Weight: 1, fd: k.fd}
+		if g := u.groupOf(k); g != nil {
+			ks.Steering = g.steer.Level().String()
+			if k.instance <= len(u.machine.Weights) {
+				ks.Weight = u.machine.Weights[k.instance-1]
+			}
+		}
+		st.Sockets = append(st.Sockets, ks)
 	}
 	st.State = Summary(st)
 	return st
@@ -156,7 +165,7 @@ func Summary(st *UnitStatus) string {
 	if len(st.Instances) == 0 {
 		return "holding"
 	}
-	for _, state := range []machine.Condition{machine.EndedFailed, machine.Backoff, machine.IsStarting, machine.IsDraining,
+	for _, state := range []machine.Condition{machine.EndedFailed, machine.Backoff, machine.IsPaused, machine.IsStarting, machine.IsDraining,
 		machine.IsReady, machine.Idle, machine.EndedWell} {
 		for _, in := range st.Instances {
 			if in.State == string(state) {

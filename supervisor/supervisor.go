@@ -278,6 +278,7 @@ func (s *Supervisor) commit(u *unit, actions []machine.Action) {
 		s.perform(u, a)
 	}
 	s.settleStore(u)
+	s.trim(u)
 	at, ok := u.machine.Deadline()
 	s.agenda.set(u, at, ok)
 	s.publish(u) // tell: who hears of it and asks finds it so

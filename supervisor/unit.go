@@ -22,6 +22,7 @@ type unit struct {
 	machine    *machine.Unit
 	sockets    []*socket       // set by setSockets; in the order services get them: file order, then instance
 	stored     []*stored       // what its services have given us to keep, in the order in which it came
+	groups     []*group        // of sockets per instance, where they can be steered
 	runs       map[uint64]*run // by generation; until the log has been read to its end
 	stopSignal syscall.Signal  // of the last service it had
 	recalled   bool            // its machine came from saved state
@@ -95,6 +96,25 @@ func (u *unit) resize() {
 	}
 }
 
+// instances is how many there are to be: what the operator said, else the unit file.
+func (u *unit) instances() int {
+	switch {
+	case u.conf.Service == nil:
+		return 1
+	case u.machine.Scaled:
+		return u.machine.Spec.Instances
+	}
+	return u.conf.Service.Instances
+}
+
+// instancesIn is how many a unit file asks for.
+func instancesIn(conf *units.Unit) int {
+	if conf.Service == nil {
+		return 1
+	}
+	return conf.Service.Instances
+}
+
 // socketsOf are the sockets an instance is given, in file order.
 func (u *unit) socketsOf(instance int) []*socket {
 	var mine []*socket
@@ -160,6 +180,7 @@ func machineSpec(conf *units.Unit) machine.Spec {
 		DelayMax:     sv.RestartDelayMax,
 		Reset:        sv.RestartReset,
 	}
+	spec.Exclusive, spec.Step = !sv.Overlap, sv.Step
 	for _, k := range conf.Sockets {
 		spec.PerInstance = spec.PerInstance || k.PerInstance
 		spec.Shared = spec.Shared || !k.PerInstance

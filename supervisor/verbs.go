@@ -34,6 +34,8 @@ var verbs = map[string]verb{
 	"stop":    (*Supervisor).stopUnit,
 	"restart": (*Supervisor).restartUnit,
 	"reload":  (*Supervisor).reloadUnit,
+	"pause":   (*Supervisor).pauseUnit,
+	"resume":  (*Supervisor).resumeUnit,
 }
 
 // wish gives a unit's machine an event, in the loop.
@@ -97,7 +99,7 @@ func settled(st UnitStatus) (outcome, because string) {
 	outcome = Done
 	for _, in := range st.Instances {
 		switch machine.Condition(in.State) {
-		case machine.IsReady, machine.Idle, machine.EndedWell:
+		case machine.IsReady, machine.Idle, machine.EndedWell, machine.IsPaused:
 		case machine.Backoff, machine.EndedFailed:
 			return Failed, fmt.Sprintf("%s@%d: %s", st.Name, in.Instance, in.Because)
 		case machine.Stopped:

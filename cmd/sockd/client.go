@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"time"
 
 	"github.com/sockd/sockd/supervisor"
@@ -57,6 +58,8 @@ var verbTexts = map[string]string{
 	"start":   "Start units, and forgive what has failed before",
 	"stop":    "Stop units: their processes leave, their sockets stay",
 	"restart": "Replace a unit's processes one by one: the new one is ready before the old one leaves",
+	"pause":   "Start nothing, and hold clients in the queues; processes that live go on",
+	"resume":  "End a pause",
 	"reload":  "Send units their reload_signal; without a unit, read all files again",
 }
 
@@ -97,8 +100,34 @@ func newVerb(verb string) *cobra.Command {
 	return cmd
 }
 
+func newScale() *cobra.Command {
+	var noWait bool
+	var timeout time.Duration
+	cmd := &cobra.Command{Use: "scale UNIT N", Short: "Change how many instances a unit has, until its file changes",
+		Args: argsOrMisuse(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			n, err := strconv.Atoi(args[1])
+			if err != nil || n < 1 || n > 1024 {
+				return misuse("%q is no number of instances in 1..1024", args[1])
+			}
+			c, err := client(cmd)
+			if err != nil {
+				return err
+			}
+			out, err := c.Scale(cmd.Context(), args[0], n, !noWait, timeout)
+			if err != nil {
+				return said(err)
+			}
+			return conclude("scale", out)
+		}}
+	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait for the outcome")
+	cmd.Flags().DurationVar(&timeout, "timeout", 90*time.Second, "how long to wait for the outcome")
+	return cmd
+}
+
 // pastTense of the verbs, for what is said when they are done.
-var pastTense = map[string]string{"start": "started", "stop": "stopped", "restart": "restarted", "reload": "reloaded"}
+var pastTense = map[string]string{"start": "started", "stop": "stopped", "restart": "restarted", "reload": "reloaded",
+	"pause": "paused", "resume": "resumed", "scale": "scaled"}
 
 // conclude says an outcome and turns it into an exit code.
 func conclude(verb string, out supervisor.Outcome) error {

@@ -1,0 +1,87 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/supervisor/internal/machine"
+)
+
+// maxInstances is what a unit file may ask for too.
+const maxInstances = 1024
+
+// scaleUnit changes how many instances a unit has, until its file changes. Sockets
+// of new instances are bound first; those of instances that are too many are closed
+// when their processes have left and their queues have been moved.
+func (s *Supervisor) scaleUnit(ctx context.Context, name string, instances int, wait bool) (Outcome, error) {
+	if instances < 1 || instances > maxInstances {
+		return Outcome{}, fmt.Errorf("instances: %d is not in 1..%d", instances, maxInstances)
+	}
+	err := s.wish(ctx, name, func(u *unit) (machine.Event, error) {
+		b, err := s.bind(u, u.conf, instances, nil)
+		if err != nil {
+			return nil, err
+		}
+		gone, err := s.commitBinding(b)
+		s.release(gone)
+		if err != nil {
+			return nil, err
+		}
+		s.steerUnit(u, keeper.Inventory{})
+		return machine.Scale{Instances: instances}, nil
+	})
+	if err != nil {
+		return Outcome{}, err
+	}
+	return s.await(ctx, name, wait, func(st UnitStatus) (string, string) {
+		if len(st.Instances) != instances {
+			return "", ""
+		}
+		if !st.Up {
+			return Done, "it is stopped"
+		}
+		return settled(st)
+	})
+}
+
+// pauseUnit holds callers in the queues: nobody is started until resume. Processes
+// that live go on.
+func (s *Supervisor) pauseUnit(ctx context.Context, name string, wait bool) (Outcome, error) {
+	err := s.wish(ctx, name, func(u *unit) (machine.Event, error) {
+		if !u.machine.Up {
+			return nil, errors.New("it is stopped; there is nothing to pause")
+		}
+		return machine.Pause{}, nil
+	})
+	if err != nil {
+		return Outcome{}, err
+	}
+	st, _ := s.Unit(name)
+	return Outcome{name, Done, room(st)}, nil
+}
+
+// room says how much the queues can still hold.
+func room(st UnitStatus) string {
+	queued, backlog := 0, 0
+	for _, k := range st.Sockets {
+		if k.Backlog > 0 {
+			queued, backlog = queued+k.Queued, backlog+k.Backlog
+		}
+	}
+	return fmt.Sprintf("%d connections wait, %d more fit", queued, max(0, backlog-queued))
+}
+
+func (s *Supervisor) resumeUnit(ctx context.Context, name string, wait bool) (Outcome, error) {
+	err := s.wish(ctx, name, func(*unit) (machine.Event, error) { return machine.Resume{}, nil })
+	if err != nil {
+		return Outcome{}, err
+	}
+	return s.await(ctx, name, wait, func(st UnitStatus) (string, string) {
+		if !st.Up {
+			return Done, "it is stopped"
+		}
+		return settled(st)
+	})
+}

@@ -1,0 +1,306 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/supervisor/internal/machine"
+	"github.com/sockd/sockd/supervisor/internal/steer"
+	"github.com/sockd/sockd/supervisor/internal/sys"
+	"github.com/sockd/sockd/units"
+	"golang.org/x/sys/unix"
+)
+
+// The sockets that the instances of a unit have on one address are a group. Which of
+// them a new connection goes to is the machine's decision; package steer carries it
+// out, as well as this kernel and our privileges allow.
+
+// A group is the siblings of one address.
+type group struct {
+	place place // without instance
+	steer steer.Group
+	fds   []int    // its members, by instance
+	held  []string // what the keeper keeps of it
+}
+
+// steerUnit brings a unit's groups in line with its sockets: opened, joined, left.
+func (s *Supervisor) steerUnit(u *unit, inv keeper.Inventory) {
+	wanted := map[place][]int{} // descriptors by instance, -1 where there is none
+	for i, p := range placesOf(u.sockets) {
+		if p.instance == 0 || !s.steerable(u, u.sockets[i]) {
+			continue
+		}
+		fds := wanted[p.group()]
+		for len(fds) < p.instance {
+			fds = append(fds, -1)
+		}
+		fds[p.instance-1] = u.sockets[i].fd
+		wanted[p.group()] = fds
+	}
+	u.groups = slices.DeleteFunc(u.groups, func(g *group) bool {
+		fds, ok := wanted[g.place]
+		if !ok || len(fds) > steer.MaxPlaces {
+			s.closeGroup(g)
+			return true
+		}
+		s.joinGroup(u, g, fds)
+		delete(wanted, g.place)
+		return false
+	})
+	for _, p := range slices.SortedFunc(maps.Keys(wanted), place.compare) {
+		if fds := wanted[p]; len(fds) > 1 && len(fds) <= steer.MaxPlaces {
+			s.openGroup(u, p, fds, inv)
+		}
+	}
+}
+
+// joinable says whether the unit file lets processes outside sockd join a socket's group.
+func (u *unit) joinable(name string) bool {
+	return slices.ContainsFunc(u.conf.Sockets, func(k units.Socket) bool { return k.Name == name && k.ReusePort })
+}
+
+// steerable: a group is ours to steer where nobody else may join it.
+func (s *Supervisor) steerable(u *unit, k *socket) bool {
+	if k.options == nil || u.joinable(k.name) {
+		return false // processes outside sockd would get nothing
+	}
+	for _, other := range s.units {
+		if other == u {
+			continue
+		}
+		for _, o := range other.sockets {
+			if o.real == k.real && sameKind(o.addr.Network, k.addr.Network) {
+				return false // one program serves one group, and this one is two units'
+			}
+		}
+	}
+	return true
+}
+
+func sameKind(a, b string) bool { return strings.HasPrefix(a, "udp") == strings.HasPrefix(b, "udp") }
+
+func (s *Supervisor) openGroup(u *unit, p place, fds []int, inv keeper.Inventory) {
+	prefix := "steer/" + u.conf.Name + "/" + p.name + "/" + p.addr.String() + "/" + strconv.Itoa(p.nth) + "/"
+	held := map[string]int{}
+	for name, fd := range inv.Descriptors {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			held[rest] = fd
+		}
+	}
+	g, err := steer.Open(fds, steer.Best, steer.Options{Held: held})
+	if err != nil {
+		s.log.Warn("not steered", "unit", u.conf.Name, "socket", p.name, "err", err)
+		return
+	}
+	gr := &group{place: p, steer: g, fds: fds}
+	for name, fd := range g.Held() {
+		if dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3); err == nil && s.keeper.Hold(prefix+name, dup) == nil {
+			gr.held = append(gr.held, prefix+name)
+		}
+	}
+	if g.Level() == steer.EBPF { // a program set through a socket that a service was given would be a surprise
+		for _, fd := range fds {
+			steer.Lock(fd)
+		}
+	}
+	s.log.Debug("steered", "unit", u.conf.Name, "socket", p.name, "level", g.Level(), "because", g.Why())
+	u.groups = append(u.groups, gr)
+}
+
+// joinGroup tells a group of sockets that have come, or are others than before.
+func (s *Supervisor) joinGroup(u *unit, g *group, fds []int) {
+	for i, fd := range fds {
+		if fd < 0 || i < len(g.fds) && g.fds[i] == fd {
+			continue
+		}
+		if err := g.steer.Join(i, fd); err != nil {
+			s.log.Warn("not steered", "unit", u.conf.Name, "socket", g.place.name, "instance", i+1, "err", err)
+			continue
+		}
+		if g.steer.Level() == steer.EBPF {
+			steer.Lock(fd)
+		}
+	}
+	g.fds = fds
+}
+
+// rejoin tells a group that a member was shut down by somebody and listens again.
+func (s *Supervisor) rejoin(u *unit, k *socket) {
+	if g := u.groupOf(k); g != nil {
+		if err := g.steer.Join(k.instance-1, k.fd); err != nil {
+			s.log.Warn("not steered", "unit", u.conf.Name, "socket", k.where(), "err", err)
+		}
+	}
+}
+
+// groupOf is the group that a socket is in, or nil.
+func (u *unit) groupOf(k *socket) *group {
+	for _, g := range u.groups {
+		if k.instance > 0 && k.instance <= len(g.fds) && g.fds[k.instance-1] == k.fd {
+			return g
+		}
+	}
+	return nil
+}
+
+func (s *Supervisor) closeGroup(g *group) {
+	g.steer.Close()
+	for _, name := range g.held {
+		s.keeper.Release(name)
+	}
+}
+
+// closeGroups lets a unit's groups go, before its sockets are closed.
+func (s *Supervisor) closeGroups(u *unit) {
+	for _, g := range u.groups {
+		s.closeGroup(g)
+	}
+	u.groups = nil
+}
+
+// spec is what the machine is to know: the unit file, and what can be done about
+// the unit's queues here.
+func (s *Supervisor) spec(u *unit) machine.Spec {
+	spec := machineSpec(u.conf)
+	for _, g := range u.groups {
+		if g.steer.Level() == steer.Hash {
+			continue
+		}
+		spec.Steered = true
+		if !strings.HasPrefix(g.place.addr.Network, "udp") && (g.steer.Level() == steer.EBPF || probe().Migration) {
+			spec.CanFlush = true
+		}
+	}
+	return spec
+}
+
+// probe is what this machine allows, tried once.
+var probe = sync.OnceValue(steer.Probe)
+
+// setWeights carries out machine.Steer.
+func (s *Supervisor) setWeights(u *unit, weights []int) {
+	for _, g := range u.groups {
+		if err := g.steer.Set(weights[:min(len(weights), len(g.fds))]); err != nil && !errors.Is(err, steer.ErrUnsteered) {
+			s.log.Warn("weights not set", "unit", u.conf.Name, "socket", g.place.name, "weights", weights, "err", err)
+		}
+	}
+}
+
+// flush carries out machine.Flush. Handshakes that end later are in the queue then;
+// they are watched for, and flushed too.
+func (s *Supervisor) flush(u *unit, instance int) {
+	for _, g := range u.groups {
+		switch err := g.steer.Flush(instance - 1); {
+		case err == nil, errors.Is(err, steer.ErrDatagrams):
+		case errors.Is(err, steer.ErrLast), errors.Is(err, steer.ErrNoMigration):
+			s.log.Info("queue held", "unit", u.conf.Name, "instance", instance, "because", err)
+		default:
+			s.log.Warn("queue not moved", "unit", u.conf.Name, "instance", instance, "err", err)
+		}
+	}
+	s.watchFor(u, instance)
+}
+
+// flushedCaller: somebody has come late to a queue that was moved away. It says
+// whether that was it.
+func (s *Supervisor) flushedCaller(u *unit, instance int) bool {
+	if instance == 0 || instance > len(u.machine.Instances) || !u.machine.Spec.CanFlush {
+		return false
+	}
+	in := &u.machine.Instances[instance-1]
+	if in.Watched || len(in.Runs) > 0 || instance > len(u.machine.Weights) || u.machine.Weights[instance-1] != 0 {
+		return false
+	}
+	for _, g := range u.groups {
+		g.steer.Flush(instance - 1)
+	}
+	s.watchFor(u, instance)
+	return true
+}
+
+// awaitEmpty carries out machine.AwaitEmpty: three looks in a row, a millisecond
+// apart, in a goroutine that ends with the wait.
+func (s *Supervisor) awaitEmpty(u *unit, instance int) {
+	var fds []int
+	for _, k := range u.sockets {
+		if k.instance == instance && k.listens() {
+			fds = append(fds, k.fd)
+		}
+	}
+	patience := u.conf.Service.StopTimeout
+	if patience == 0 {
+		patience = time.Second
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for empty := 0; empty < 3; {
+			select {
+			case <-tick.C:
+			case <-s.quit:
+				return
+			case <-ctx.Done():
+				return // the machine has lost its patience too
+			}
+			empty++
+			for _, fd := range fds {
+				if queued, _, _, err := sys.Queue(fd); err != nil || queued > 0 {
+					empty = 0
+				}
+			}
+		}
+		s.ask(ctx, func() error {
+			if s.units[u.conf.Name] == u {
+				s.handle(u, machine.Emptied{Instance: instance})
+			}
+			return nil
+		})
+	}()
+}
+
+// trim parts from sockets of instances that are no more.
+func (s *Supervisor) trim(u *unit) {
+	n := len(u.machine.Instances)
+	if !slices.ContainsFunc(u.sockets, func(k *socket) bool { return k.instance > n }) {
+		return
+	}
+	var gone, kept []*socket
+	for _, k := range u.sockets {
+		if k.instance > n {
+			gone = append(gone, k)
+			continue
+		}
+		kept = append(kept, k)
+	}
+	for _, g := range u.groups {
+		for i := len(g.fds) - 1; i >= n; i-- {
+			if err := g.steer.Leave(i); err != nil {
+				queued, _, _, _ := sys.Queue(g.fds[i])
+				s.log.Warn("queue closed", "unit", u.conf.Name, "instance", i+1, "queued", queued, "err", err)
+			}
+		}
+		g.fds = g.fds[:min(n, len(g.fds))]
+	}
+	u.setSockets(kept)
+	s.release(gone)
+}
+
+// compare orders places, so that groups are opened in the same order each time.
+func (p place) compare(q place) int {
+	if c := strings.Compare(p.name, q.name); c != 0 {
+		return c
+	}
+	if c := strings.Compare(p.addr.String(), q.addr.String()); c != 0 {
+		return c
+	}
+	return p.nth - q.nth
+}
