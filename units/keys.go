@@ -123,7 +123,7 @@ var serviceKeys = sync.OnceValue(func() []key[draft] {
 			meaning: "After which exits it is started again"},
 			func(s *draft) any { return &s.Restart }},
 		{keyInfo{name: "restart_delay", kind: duration, systemd: "RestartSec=", max: longest,
-			meaning: "The wait before the first restart, at least 10 ms; it doubles with every failure in a row"},
+			meaning: "The wait before the first restart; it doubles with every failure in a row. With `\"0s\"` the first restart of a service that was ready is at once, and the wait is at least 10 ms after that"},
 			func(s *draft) any { return &s.RestartDelay }},
 		{keyInfo{name: "restart_delay_max", kind: duration, systemd: "RestartMaxDelaySec=", max: longest,
 			meaning: "The wait grows no further"},

@@ -166,6 +166,9 @@ func (o *oracle) gone(w *world, p *proc, how string) {
 			pl.fails = 0
 		}
 		pl.fails++
+		if p.ready && time.Duration(w.now-p.readyAt) >= 10*time.Millisecond && pl.fails == 1 {
+			wait = o.spec.Delay
+		}
 		for i := 1; i < pl.fails && i < 40 && wait < o.spec.DelayMax; i++ {
 			wait = min(2*wait, o.spec.DelayMax)
 		}
@@ -174,7 +177,7 @@ func (o *oracle) gone(w *world, p *proc, how string) {
 	default:
 		pl.fails = 0
 	}
-	if wait > 0 {
+	if wait > 0 || how != "clean" {
 		pl.from, pl.to = w.now.Add(wait*9/10-1), w.now.Add(wait*11/10+1)
 	}
 	for i := range w.procs {

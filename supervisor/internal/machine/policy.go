@@ -62,7 +62,9 @@ func (r Restart) follows(how ending) bool {
 	return false
 }
 
-// minDelay keeps a service that fails at once from spinning where Delay is 0.
+// minDelay keeps a service that fails at once from spinning where Delay is 0: only
+// the first failure of one that has been ready for at least as long is followed by a
+// start without delay.
 const minDelay = 10 * time.Millisecond
 
 // delay is how long to wait before the next start after so many failures in a row:
@@ -70,7 +72,10 @@ const minDelay = 10 * time.Millisecond
 // cent either way (jitter in [0,1)) so that services which failed together do not
 // come back together.
 func (s *Spec) delay(fails int, jitter float64) time.Duration {
-	d := max(s.Delay, minDelay)
+	d := s.Delay
+	if fails > 1 {
+		d = max(s.Delay, minDelay)
+	}
 	for ; fails > 1 && d < s.DelayMax; fails-- {
 		d = min(2*d, s.DelayMax)
 	}

@@ -186,8 +186,11 @@ func (s *step) count(in *Instance, run Run, how ending, jitter float64) {
 	if how != clean {
 		in.Fails++
 		in.Until = s.now.Add(s.Spec.delay(in.Fails, jitter))
+		if run.ReadyAt == 0 || s.now < run.ReadyAt.Add(minDelay) {
+			in.Until = max(in.Until, s.now.Add(minDelay))
+		}
 	} else if !healthy { // once, so that one which leaves without accepting cannot spin
-		in.Until = s.now.Add(s.Spec.delay(1, jitter))
+		in.Until = s.now.Add(max(s.Spec.delay(1, jitter), minDelay))
 	}
 }
 

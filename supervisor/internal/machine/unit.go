@@ -31,7 +31,7 @@ type Spec struct {
 	Watchdog     time.Duration // a ready run must say WATCHDOG=1 within it; 0 is off
 
 	Restart  Restart       // which exits are followed by another start
-	Delay    time.Duration // before the first restart, at least 10 ms; doubles with every failure in a row
+	Delay    time.Duration // before the first restart; doubles with every failure in a row, from 10 ms if it is 0
 	DelayMax time.Duration // the delay grows no further
 	Reset    time.Duration // failures are forgotten when a run has been ready that long
 
