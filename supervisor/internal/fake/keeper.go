@@ -98,6 +98,9 @@ func (k *Keeper) SetMain(id keeper.ID, pid int) error {
 	return nil
 }
 
+// Adopt implements keeper.Keeper: nothing survives a keeper that plays.
+func (k *Keeper) Adopt(s keeper.Survivor) error { return fmt.Errorf("%s: its process has ended", s.ID) }
+
 // Process returns what a run that has not ended was started with.
 func (k *Keeper) Process(id keeper.ID) (keeper.Process, bool) {
 	k.mu.Lock()

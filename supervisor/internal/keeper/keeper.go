@@ -29,6 +29,9 @@ type Keeper interface {
 	// would else wait behind a stop. SIGKILL goes to every process of the run. A
 	// run that has ended or is unknown is no error.
 	Signal(id ID, sig unix.Signal) error
+	// Adopt lists a run that lives on though the keeper that started it was killed,
+	// and follows it from here on. An error means that it is not listed.
+	Adopt(s Survivor) error
 	// SetMain makes pid, a living process of the run, its main process (MAINPID=).
 	SetMain(id ID, pid int) error
 	// Save keeps state for unit until it is replaced; nil forgets it.

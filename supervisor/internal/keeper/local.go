@@ -42,6 +42,7 @@ type Local struct {
 	sweeper   sys.Sweeper
 	slots     chan struct{}
 	gate      gate // shut while this process hands itself over
+	journal   *journal
 
 	mu   sync.Mutex
 	runs map[ID]*run // those with a process, or about to have one
@@ -70,6 +71,7 @@ func newLocal(o Options, children ...int) (*Local, error) {
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
+	l.journal = newJournal(l.log)
 	if o.Reap {
 		if err := sys.Subreaper(); err != nil {
 			return nil, fmt.Errorf("keeper: subreaper: %w", err)
@@ -161,6 +163,7 @@ func (l *Local) fork(r *run, p Process, fds []int, output int) (*sys.Starting, e
 		}
 		spec.Leaf = leaf
 	}
+	l.note(r, p, fds, output, spec.Leaf)
 	return r.born(func() (*sys.Starting, *sys.Leaf, error) {
 		s, err := l.orphans.Fork(func() (*sys.Starting, error) { return sys.Start(&spec) })
 		if err != nil && spec.Leaf != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.ENOMEM) {
@@ -211,6 +214,7 @@ const closePatience = time.Second
 // has let go of it.
 func (l *Local) Close() error {
 	err := l.Ledger.Close()
+	l.journal.close()
 	l.orphans.Close()
 	l.mu.Lock()
 	for _, r := range l.runs {

@@ -114,6 +114,7 @@ func (l *Local) handover() *handover {
 	for _, c := range l.Ledger.runs {
 		h.Children = append(h.Children, *c)
 	}
+	h.Record, h.LastGen = slices.Collect(maps.Values(l.journal.live)), l.journal.lastGen
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, r := range l.runs {

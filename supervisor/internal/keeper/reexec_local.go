@@ -22,6 +22,10 @@ func (h *handover) local(o Options) (*Local, error) {
 		return nil, err
 	}
 	l.cgroup = h.Cgroup.Open()
+	for _, s := range h.Record {
+		l.journal.live[s.ID] = s
+	}
+	maps.Copy(l.journal.lastGen, h.LastGen)
 	l.Ledger = NewLedger()
 	for name, fd := range h.Held {
 		if err := l.Hold(name, fd); err != nil {

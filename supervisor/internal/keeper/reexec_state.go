@@ -33,6 +33,9 @@ type handover struct {
 	Runs     []savedRun // of the children, those with a process
 	Cgroup   *sys.SavedCgroup
 	Guard    savedGuard
+
+	Record  []*Survivor // of the runs that the record lists
+	LastGen map[string]uint64
 }
 
 // A savedRun is a run that is running.

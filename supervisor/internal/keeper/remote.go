@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -134,6 +135,23 @@ func (r *Remote) Signal(id ID, sig unix.Signal) error {
 // SetMain implements Keeper.
 func (r *Remote) SetMain(id ID, pid int) error {
 	if err := r.tell(opMain, nil, func(p *packer) { p.id(id); p.number(pid) }); err != nil {
+		return err
+	}
+	select {
+	case err := <-r.answer:
+		return err
+	case <-r.gone:
+		return ErrGone
+	}
+}
+
+// Adopt implements Keeper.
+func (r *Remote) Adopt(s Survivor) error {
+	text, err := json.Marshal(s)
+	if err == nil {
+		err = r.tell(opAdopt, nil, func(p *packer) { p.bytes(text) })
+	}
+	if err != nil {
 		return err
 	}
 	select {

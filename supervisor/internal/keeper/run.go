@@ -51,6 +51,7 @@ func (r *run) born(fork func() (*sys.Starting, *sys.Leaf, error)) (*sys.Starting
 	}
 	r.mu.Unlock()
 	r.l.Born(r.id, s.Pid)
+	r.l.journal.born(r.id, s.Identity())
 	if early != 0 {
 		r.signal(early)
 	}
@@ -61,6 +62,7 @@ func (r *run) born(fork func() (*sys.Starting, *sys.Leaf, error)) (*sys.Starting
 // through the gate, and leaves when the exec is known.
 func (r *run) live(s *sys.Starting, err error) {
 	if err != nil {
+		r.l.journal.end(r.id)
 		r.l.Post(failed(r.id, err))
 		r.l.gate.leave()
 		return
@@ -80,6 +82,7 @@ func (r *run) live(s *sys.Starting, err error) {
 	}
 	r.finish(main)
 	r.bury(main)
+	r.l.journal.end(r.id)
 	r.l.Post(failed(r.id, failure))
 }
 
@@ -93,6 +96,7 @@ func (r *run) follow(main *sys.Process) {
 	r.l.gate.enter()
 	defer r.l.gate.leave()
 	r.bury(main)
+	r.l.journal.end(r.id)
 	ev := Event{ID: r.id, Kind: Exited, Pid: main.Pid, Code: status.Code, Signal: status.Signal, Core: status.Core, Killed: len(r.killed)}
 	if err != nil {
 		ev.Code, ev.Err = -1, err.Error()

@@ -96,6 +96,7 @@ func (r *run) setMain(pid int) error {
 		return fmt.Errorf("%s: has ended or got another main process meanwhile", r.id)
 	}
 	r.main = p
+	r.l.journal.born(r.id, p.Identity())
 	former.CallOff()
 	return nil
 }

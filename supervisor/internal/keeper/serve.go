@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -132,6 +133,17 @@ func (s *session) handle(m message) error {
 		}
 		text := ""
 		if err := s.local.SetMain(id, pid); err != nil {
+			text = err.Error()
+		}
+		return s.say(opAnswer, nil, func(p *packer) { p.text(text) })
+	case opAdopt:
+		var sv Survivor
+		bad := json.Unmarshal(u.bytes(), &sv)
+		if err := u.end(); err != nil || bad != nil {
+			return errWire
+		}
+		text := ""
+		if err := s.local.Adopt(sv); err != nil {
 			text = err.Error()
 		}
 		return s.say(opAnswer, nil, func(p *packer) { p.text(text) })

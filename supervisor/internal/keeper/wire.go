@@ -24,6 +24,7 @@ import (
 //	spawn     id, process, with its output      news      event
 //	signal    id, number
 //	main      id, pid                           answer    error text, or nothing
+//	adopt     a run, as the record has it       answer    error text, or nothing
 //	save      unit, bytes
 //	acknowledge  event
 //	outer     what an outer manager is to know
@@ -31,7 +32,7 @@ import (
 //	serving
 //	bye       exit code                         order     a signal the keeper was sent
 //
-// Requests are taken in order and, but for inventory and main, not answered: what
+// Requests are taken in order and, but for inventory, main and adopt, not answered: what
 // cannot be done is said as news, or fails the spawn that would need it.
 type op byte
 
@@ -58,6 +59,7 @@ const (
 	opUpgrade
 	opServing
 	opOutcome
+	opAdopt
 )
 
 // wireVersion is raised when a message changes its meaning. A keeper refuses a
