@@ -149,6 +149,9 @@ func (u *Unit) handed() []any {
 			list = append(list, []any{s.Name, a, s.PerInstance, s.NonBlocking})
 		}
 	}
+	if u.Service != nil && u.Service.Gate.Private() {
+		list = append(list, ReadySocket)
+	}
 	return list
 }
 

@@ -25,6 +25,7 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	f.Add("[service]\nexec = 'e'\n[socket.\"a b\"]\nlisten = [':80', '@x', '/x']\nmark = 3\n")
+	f.Add("service.exec = 'e'\n[service.ready]\nhttp = '/a?b'\ninterval = '2ms'\n")
 	f.Add("x-a = [{a=1},{a.b=\"\"\"\n\\\n\"\"\"}]\n[[x-b]]\nc=1\n[x-b.d]\n[[x-b]]\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		u, err := Parse("/d/u.toml", []byte(text))
@@ -75,6 +76,7 @@ func FuzzValues(f *testing.F) {
 		value(t, s, parseSignal, formatSignal)
 		value(t, s, parseOwner, plain)
 		value(t, s, parseDevice, plain)
+		value(t, s, parseURLPath, plain)
 		value(t, s, func(s string) (Address, *fault) { return parseAddress(s, "/d") }, Address.String)
 		value(t, s, func(s string) (string, *fault) {
 			words, f := splitCommand(s)

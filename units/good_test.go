@@ -102,6 +102,40 @@ A = ""
 			}),
 		},
 		{
+			"a gate with every key", `
+[service]
+exec = "web"
+[service.ready]
+http = "/healthz?full=1"
+interval = "1ms"
+timeout = "1.5s"
+x-why = ["ours"]
+`,
+			unit(service(func(s *Service) {
+				s.Exec, s.Start, s.Ready = []string{"web"}, Boot, ReadyHTTP
+				s.Gate = &Gate{HTTP: "/healthz?full=1", Interval: time.Millisecond, Timeout: 1500 * time.Millisecond}
+			})),
+		},
+		{
+			"a gate that connects", "service = { exec = 'web', ready = { tcp = true } }",
+			unit(service(func(s *Service) {
+				s.Exec, s.Start, s.Ready = []string{"web"}, Boot, ReadyTCP
+				s.Gate = &Gate{TCP: true, Interval: 200 * time.Millisecond, Timeout: 5 * time.Second}
+			})),
+		},
+		{
+			"a gate that runs a command", `
+service.exec = "web"
+service.ready.command = "./check 'a b'"
+[socket.ready]
+listen = ":80"
+`,
+			unit(service(func(s *Service) {
+				s.Exec, s.Start, s.Ready = []string{"web"}, Demand, ReadyCommand
+				s.Gate = &Gate{Command: []string{"/etc/sockd/check", "a b"}, Interval: 200 * time.Millisecond, Timeout: 5 * time.Second}
+			}), socket("ready", func(s *Socket) { s.Listen = []Address{{"tcp", ":80"}} })),
+		},
+		{
 			"every key of a socket", `
 [service]
 exec = "web"

@@ -14,6 +14,8 @@ func Reference() []byte {
 	var b bytes.Buffer
 	b.WriteString("### `[service]`\n\n")
 	referenceTable(&b, serviceKeys(), &draft{Service: *newService()})
+	b.WriteString("\n### `ready`\n\nWhere it is a table, with exactly one of the first three keys:\n\n")
+	referenceTable(&b, gateKeys(), newGate())
 	b.WriteString("\n### `[socket.NAME]`\n\n")
 	referenceTable(&b, socketKeys(), newSocket(""))
 	return b.Bytes()
@@ -44,7 +46,7 @@ func (k *keyInfo) value() string {
 	if enum, ok := k.kind.schema["enum"].([]any); ok {
 		var list []string
 		for _, w := range enum {
-			list = append(list, fmt.Sprintf("`\"%s\"`", w))
+			list = append(list, fmt.Sprintf("`%#v`", w))
 		}
 		what = strings.Join(list, " ")
 	}

@@ -2,6 +2,7 @@ package units
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -54,6 +55,9 @@ func (s *source) serviceRules(n *node, hasSockets bool) {
 	}
 	if n := s.set["service.fd_store_preserve"]; n != nil && sv.FDStoreMax == 0 && s.set["service.fd_store_max"] == nil {
 		s.add(n.at, "service.fd_store_preserve", wrong("nothing is stored").write("fd_store_max too, how many descriptors at most"))
+	}
+	if sv.Gate.Private() && slices.ContainsFunc(s.unit.Sockets, func(k Socket) bool { return k.Name == ReadySocket }) {
+		s.add(s.set["service.ready"].value, "service.ready", &fault{"its socket would have the name of [socket." + ReadySocket + "]", "give that one another name"})
 	}
 	if n := s.set["service.non_blocking"]; n != nil && !hasSockets {
 		s.add(n.at, "service.non_blocking", wrong("the unit has no socket"))

@@ -18,7 +18,7 @@ func TestSchema(t *testing.T) {
 			t.Errorf("%s: %s", f.name, why)
 		}
 	}
-	for _, good := range []string{"[socket]\nx-a = 1\ns.listen = ':1'\ns.x-b = {}", "x-a = 1\n[service]\nexec = ['e', '']\nx-b = 1\nwatchdog = '1.5h1μs'\numask = '077'"} {
+	for _, good := range []string{"[service]\nexec = 'e'\nready = { http = '/', x-a = 1, timeout = '1s' }", "[service]\nexec = 'e'\nready.command = ['e']", "[socket]\nx-a = 1\ns.listen = ':1'\ns.x-b = {}", "x-a = 1\n[service]\nexec = ['e', '']\nx-b = 1\nwatchdog = '1.5h1μs'\numask = '077'"} {
 		if why := rootSchema(schema).valid(schema, tree(t, good), "unit"); why != "" {
 			t.Errorf("%s: %s", good, why)
 		}
@@ -29,6 +29,8 @@ func TestSchema(t *testing.T) {
 	for _, bad := range []string{
 		"", "[socket.x-s]\nlisten = 3", "[socket.s]\nlisten = '/s'\nmode = '1660'", "[service]\nexec = 'e'\nwatchdog = '.5s'", "other = 1", "service = 1", "[service]", "[service]\nexec = []", "[service]\nexec = 'e'\nExec = 'e'",
 		"[service]\nexec = 'e'\nstop_timeout = 10", "[service]\nexec = 'e'\nstop_timeout = '10'", "[service]\nexec = 'e'\ninstances = 0",
+		"[service]\nexec = 'e'\nready = {}", "[service]\nexec = 'e'\nready = { http = '/', tcp = true }", "[service]\nexec = 'e'\nready = { tcp = false }",
+		"[service]\nexec = 'e'\nready = { http = '/#' }", "[service]\nexec = 'e'\nready = { tpc = true }", "[service]\nexec = 'e'\nready = 'http'",
 		"[service]\nexec = 'e'\nrestart = 'never'", "[service]\nexec = 'e'\nessential = 'yes'", "[service]\nexec = 'e'\nenvironment = {A = 1}",
 		"[service]\nexec = 'e'\nenvironment = {'a b' = ''}", "[socket.s]\nmark = 1", "[socket.s]\nlisten = ':80'\nbacklog = 65536",
 		"[socket.'a:b']\nlisten = ':80'", "[socket.s]\nlisten = ':80'\noptional = ['listen']", "[socket.s]\nlisten = ':80'\nreceive_buffer = '64K'",

@@ -41,6 +41,7 @@ type Service struct {
 	Start        Start          `json:",omitzero"`
 	Instances    int            `json:",omitzero"`
 	Ready        Ready          `json:",omitzero"`
+	Gate         *Gate          `json:",omitzero"` // nil: it says itself when it is ready
 	StartTimeout time.Duration  `json:",omitzero"` // 0: none
 	StopTimeout  time.Duration  `json:",omitzero"` // 0: none
 	StopSignal   syscall.Signal `json:",omitzero"`
@@ -72,8 +73,11 @@ const (
 type Ready string
 
 const (
-	ReadyExec   Ready = "exec"   // its program runs
-	ReadyNotify Ready = "notify" // it said READY=1
+	ReadyExec    Ready = "exec"    // its program runs
+	ReadyNotify  Ready = "notify"  // it said READY=1
+	ReadyHTTP    Ready = "http"    // it answered a request: see Gate, for this one and those below
+	ReadyTCP     Ready = "tcp"     // it accepted a connection
+	ReadyCommand Ready = "command" // a command says so
 )
 
 // Restart says which exits are followed by another start; systemd's words.
