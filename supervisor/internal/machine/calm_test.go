@@ -18,8 +18,8 @@ func (w *world) clear() {
 			w.fail("in good weather it does not become quiet: %s", w.save())
 		}
 	}
+	w.hear(Resume{})
 	w.hear(Start{})
-	w.queue = [maxInstances + 1]int{1, 1, 1, 1, 1}
 	spawned := w.spawned
 	w.serve()
 	if n := w.spawned - spawned; n > 3*w.u.Spec.Instances {
@@ -49,7 +49,7 @@ func (w *world) serve() {
 			w.fail("in good weather it does not come to rest: %s", w.save())
 			return
 		}
-		if !w.behave() {
+		if !w.behave() && !w.call() {
 			w.wait()
 		}
 	}
@@ -61,6 +61,11 @@ func (w *world) served() bool {
 		return false
 	}
 	callable := w.u.Spec.Shared || w.u.Spec.PerInstance || !w.u.Spec.OnDemand
+	for k := 1; k <= w.q.places; k++ {
+		if callable && w.q.waiting[k] > 0 {
+			return false
+		}
+	}
 	for i := range w.u.Instances {
 		runs := w.u.Instances[i].Runs
 		if len(runs) > 1 || callable && len(runs) == 0 {
@@ -78,6 +83,7 @@ func (w *world) served() bool {
 // behave lets every process do the right thing, and reports whether anything was left to do.
 func (w *world) behave() bool {
 	busy := w.connect()
+	busy = w.look() || busy
 	for i := range w.procs {
 		p := &w.procs[i]
 		switch {
@@ -92,6 +98,8 @@ func (w *world) behave() bool {
 		case !p.spoke:
 			p.spoke = true
 			w.say(p, Notified{Ready: true})
+		default:
+			busy = w.accept(p) || busy
 		}
 	}
 	for len(w.news) > 0 || len(w.said) > 0 {

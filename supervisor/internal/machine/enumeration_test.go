@@ -164,7 +164,11 @@ func plausible(before, b branch, ev Event, a Action) string {
 			return "a generation used twice"
 		}
 		in := before.u.instance(a.Instance)
-		_, forgives := wishOf(ev)
+		forgives := false
+		switch ev.(type) {
+		case Start, Replace, Respec, Stop:
+			forgives = true
+		}
 		if in != nil && len(in.Runs) == 0 && in.Until > b.now && !forgives {
 			return "a start before its backoff is over"
 		}

@@ -2,8 +2,14 @@ package machine
 
 // judge looks at what was decided, before anything of it is done.
 func (o *oracle) judge(w *world, actions []Action, recovering bool) {
+	o.judgeAway(w)
 	for _, a := range actions {
 		switch a := a.(type) {
+		case Flush:
+			o.judgeFlush(w, a)
+		case AwaitEmpty:
+			pl := &o.places[a.Instance]
+			pl.emptyBy, pl.emptied = w.now.Add(w.u.Spec.emptyTimeout()), false
 		case Spawn:
 			o.judgeSpawn(w, a, recovering)
 		case Terminate:
@@ -33,9 +39,12 @@ func (o *oracle) judge(w *world, actions []Action, recovering bool) {
 			w.fail("run %d.%d should be killed", p.n, p.gen)
 		}
 	}
+	o.judgeWaits(w)
 	for n := 1; n <= maxInstances; n++ {
 		o.judgePlace(w, n)
 	}
+	o.judgeSteer(w, actions, recovering)
+	o.judgeQueues(w)
 	if err := w.u.Check(); err != nil {
 		w.fail("%v", err)
 	}
@@ -69,8 +78,10 @@ func (o *oracle) judgeSpawn(w *world, a Spawn, recovering bool) {
 	pl := &o.places[a.Instance]
 	all, live := o.count(w, a.Instance)
 	switch {
-	case !o.wished(w, a.Instance):
+	case !o.wished(w, a.Instance) || w.paused:
 		w.fail("a start that nobody wished")
+	case all > 0 && o.spec.Exclusive:
+		w.fail("a start beside another run, where two must not coexist")
 	case all == 0 && w.now < pl.from:
 		w.fail("a start before its backoff is over")
 	case all == 0 && o.spec.OnDemand && !pl.called:
@@ -84,11 +95,10 @@ func (o *oracle) judgeSpawn(w *world, a Spawn, recovering bool) {
 	}
 	if all > 0 {
 		pl.successors--
-		for n := 1; n <= maxInstances; n++ {
-			if _, live := o.count(w, n); live > 1 {
-				w.fail("two replacements at a time")
-			}
+		if o.replacing(w, a.Instance) >= max(o.spec.Step, 1) {
+			w.fail("too many replacements at a time")
 		}
+		w.replaced++
 	}
 	pl.called = false
 	w.procs = append(w.procs, proc{n: a.Instance, gen: a.Gen, dog: o.spec.Watchdog, patient: w.now.Add(o.spec.StartTimeout)})
@@ -117,11 +127,19 @@ func (o *oracle) judgeTerminate(w *world, a Terminate, recovering bool) {
 	}
 	silent := p.ready && p.dog > 0 && w.now >= p.ping.Add(p.dog) && w.now >= p.patient || p.tripped
 	late := !p.ready && o.spec.StartTimeout >= 0 && w.now >= p.patient
+	pl := &o.places[p.n]
 	switch {
 	case p.stopping:
 		w.fail("told to leave, and it was leaving by itself")
-	case run.Asked && o.wished(w, p.n) && !relieved:
+	case run.Asked && o.wished(w, p.n) && !relieved && (!o.spec.Exclusive || pl.successors == 0 || w.paused):
 		w.fail("the last run of a wished instance is told to leave")
+	case run.Asked && o.wished(w, p.n) && !relieved:
+		pl.successors, pl.called = 0, o.spec.OnDemand
+		o.judgeEmptying(w, p)
+		pl.left = p.ready
+		w.replaced++
+	case run.Asked && !relieved && w.up && !o.spec.CanFlush:
+		o.judgeEmptying(w, p)
 	case run.Fault == Silent && !silent || a.Abort != (run.Fault == Silent):
 		w.fail("an abort without a reason")
 	case run.Fault == TimedOut && !late:
@@ -157,8 +175,9 @@ func (o *oracle) judgePlace(w *world, n int) {
 	pl := &o.places[n]
 	all, live := o.count(w, n)
 	if !o.wished(w, n) {
-		*pl = place{condition: pl.condition}
-		if live > 0 {
+		*pl = place{condition: pl.condition, emptyBy: pl.emptyBy, emptied: pl.emptied, successors: min(live, 1)}
+		empties := pl.emptyBy != 0 && w.up && o.spec.Steered && !o.spec.CanFlush && o.siblingServes(w, n) && live == 1
+		if live > 0 && !empties {
 			w.fail("not wished, and somebody was not told")
 		}
 	}
@@ -181,7 +200,10 @@ func (o *oracle) judgePlace(w *world, n int) {
 	if in.Ended != pl.ended || in.Fails != pl.fails {
 		w.fail("ended %v with %d failures, by the books %v with %d", in.Ended, in.Fails, pl.ended, pl.fails)
 	}
-	if o.wished(w, n) && all == 0 && !pl.ended && w.now >= pl.to {
+	if w.paused && in.Watched {
+		w.fail("somebody listens while paused")
+	}
+	if _, waits := o.unflushed(w, n); o.wished(w, n) && !w.paused && !waits && all == 0 && !pl.ended && w.now >= pl.to {
 		switch {
 		case !o.spec.OnDemand:
 			w.fail("nobody is there, and nobody comes")
@@ -232,6 +254,9 @@ func (o *oracle) rest(w *world) {
 	for i := range w.u.Instances {
 		if w.u.Instances[i].Watched && !w.armed[i+1] {
 			w.fail("deaf on the sockets of instance %d", i+1)
+		}
+		if w.u.Instances[i].EmptyBy != 0 && !w.q.asked[i+1] {
+			w.fail("nobody looks at the queue of instance %d", i+1)
 		}
 	}
 	for i := range w.procs {

@@ -21,6 +21,11 @@ type place struct {
 	from, to   Instant // the next start or watch is not before from and not after to
 	successors int     // how many replacements were asked for and not begun
 	condition  Condition
+	away       bool    // being replaced exclusively
+	begun      bool    // … since this step
+	left       bool    // its ready run has been told to leave for that, in this step
+	emptyBy    Instant // its run is not told to leave before, or before emptied
+	emptied    bool
 }
 
 func (o *oracle) wished(w *world, n int) bool { return w.up && n <= o.spec.Instances }
@@ -41,6 +46,16 @@ func (o *oracle) absorb(w *world, ev Event) {
 		}
 		if ev.Upto > 0 {
 			o.replace(w, ev.Upto)
+		}
+	case Scale:
+		o.spec.Instances = max(ev.Instances, 1)
+	case Pause:
+		w.paused = true
+	case Resume:
+		w.paused = false
+	case Emptied:
+		if ev.Instance >= 1 && ev.Instance <= maxInstances {
+			o.places[ev.Instance].emptied = true
 		}
 	case Connected:
 		for n := range o.places {

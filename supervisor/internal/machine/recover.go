@@ -28,7 +28,8 @@ func (u *Unit) Recover(now Instant, held []Held) []Action {
 	for i := range s.Instances {
 		in := &s.Instances[i]
 		in.Watched = false
-		in.EmptyBy = 0 // nobody looks at its queue: ask again
+		in.EmptyBy = 0                    // nobody looks at its queue: ask again
+		in.FlushAt, in.Flushed = 0, false // a moment after it is steered away again
 		in.Runs = slices.DeleteFunc(in.Runs, func(r Run) bool {
 			return r.State != Starting && find(held, i+1, r.Gen) == nil // its end was heard, or its keeper died
 		})

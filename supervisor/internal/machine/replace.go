@@ -35,49 +35,52 @@ func (s *step) replace() {
 	}
 }
 
-// yield lets stale runs leave before their successors come. Where siblings can take
-// the traffic they leave an empty queue; where nobody can, the queue holds, and they
-// go at once. Nobody goes at once while a sibling is about to come back.
+// yield lets stale runs leave before their successors come: first those which serve
+// nobody yet, then, where siblings can take the traffic, those whose queue is empty. Where
+// no sibling can, the queue holds, and they go at once; but not while one is about to come back.
 func (s *step) yield() {
-	turns := s.turns()
 	for i := range s.Instances {
-		n, in := i+1, &s.Instances[i]
-		if !s.toReplace(n) {
-			continue
-		}
-		run := &in.Runs[0]
-		may := s.Spec.Exclusive && !s.Paused && len(in.Runs) == 1 && (in.Away || turns > 0) &&
-			(run.State == Starting || s.siblingServes(n) || !s.siblingReplaced(n))
-		switch {
-		case !may && in.Away: // not now: it serves again
-			in.Away, in.EmptyBy = false, 0
-			turns++
-			continue
-		case !may:
-			continue
-		case !in.Away:
-			in.Away = true
-			turns--
-			s.note(n, run.Gen, "replacement begins: generation "+strconv.FormatUint(run.Gen, 10)+" leaves first")
-		}
-		if run.State == Starting || s.emptied(n, in) {
-			s.leave(n, run, true, "replaced")
-			in.Called = s.Spec.OnDemand // it shall come back
-		}
+		s.yieldIn(i+1, Starting)
+	}
+	for i := range s.Instances {
+		s.yieldIn(i+1, Ready)
 	}
 }
 
-// turns is how many more instances may be replaced now. Nobody is while paused: the
+// yieldIn is yield for an instance whose run to be replaced is in the given state.
+func (s *step) yieldIn(n int, state State) {
+	in := s.instance(n)
+	if !s.toReplace(n) || in.Runs[0].State != state {
+		return
+	}
+	run := &in.Runs[0]
+	may := s.Spec.Exclusive && !s.Paused && len(in.Runs) == 1 && (in.Away || s.turns() > 0) &&
+		(state == Starting || s.siblingServes(n) || !s.siblingReplaced(n))
+	switch {
+	case !may: // not now, or not any more: it serves
+		in.Away, in.EmptyBy = false, 0
+		return
+	case !in.Away:
+		s.note(n, run.Gen, "replacement begins: generation "+strconv.FormatUint(run.Gen, 10)+" leaves first")
+		in.Away = true
+	}
+	if state == Starting || s.emptied(n, in) {
+		s.leave(n, run, true, "replaced")
+		in.Called = s.Spec.OnDemand // it shall come back
+	}
+}
+
+// turns is how many more instances may be replaced now. While paused nobody is: a
 // successor could not come.
 func (s *step) turns() int {
-	n := max(s.Spec.Step, 1)
-	for i := range s.Instances {
-		if s.Instances[i].replacing() {
-			n--
-		}
-	}
 	if s.Paused {
 		return 0
+	}
+	n := max(s.Spec.Step, 1)
+	for i := range s.Instances {
+		if s.wished(i+1) && s.Instances[i].replacing() {
+			n--
+		}
 	}
 	return n
 }
@@ -98,10 +101,11 @@ func (in *Instance) replacing() bool {
 	return in.Away
 }
 
-// siblingReplaced reports whether an instance other than n is being replaced.
+// siblingReplaced reports whether an instance other than n is being replaced, or waits
+// for its queue to become empty: somebody must go on serving until it is done.
 func (s *step) siblingReplaced(n int) bool {
 	for i := range s.Instances {
-		if i+1 != n && s.Instances[i].replacing() {
+		if in := &s.Instances[i]; i+1 != n && (s.wished(i+1) && in.replacing() || in.EmptyBy > s.now) {
 			return true
 		}
 	}
@@ -132,13 +136,16 @@ func (s *Spec) emptyTimeout() time.Duration {
 	return time.Second
 }
 
-// back ends what was begun by yield, where there is nothing more to wait for.
+// back ends what yield and dismiss have begun, where there is nothing more to wait for.
 func (s *step) back(n int, in *Instance) {
-	fresh := slices.ContainsFunc(in.Runs, func(r Run) bool { return r.State == Ready && !r.Stale })
-	if fresh || in.Ended || s.waits(n, in) {
+	serving := slices.ContainsFunc(in.Runs, func(r Run) bool {
+		return r.State == Ready && (!r.Stale || !s.Spec.Exclusive || s.Paused)
+	})
+	if !s.wished(n) || serving || in.Ended || s.waits(n, in) {
 		in.Away = false
 	}
-	if !in.Away || !in.ready() {
+	surplus := s.Up && n > s.Spec.Instances && !s.Spec.CanFlush
+	if !s.Spec.Steered || !in.ready() || !in.Away && !surplus {
 		in.EmptyBy = 0
 	}
 }

@@ -11,11 +11,12 @@ import (
 func (s *step) settle() {
 	for i := range s.Instances {
 		s.relieve(i+1, &s.Instances[i])
-	}
-	for i := range s.Instances {
 		s.settleInstance(i+1, &s.Instances[i])
 	}
 	s.yield()
+	for i := range s.Instances {
+		s.dismiss(i+1, &s.Instances[i])
+	}
 	for n := len(s.Instances); n > s.Spec.Instances && s.spent(n); n-- {
 		s.Instances = s.Instances[:n-1]
 	}
@@ -49,19 +50,19 @@ func (s *step) relieve(n int, in *Instance) {
 	}
 }
 
+// settleInstance forgets what is over.
 func (s *step) settleInstance(n int, in *Instance) {
-	if in.Flushed && (in.FlushAt <= s.now || n <= s.Spec.Instances) {
-		in.FlushAt, in.Flushed = 0, false
-	}
-	if !s.wished(n) {
-		s.dismiss(n, in)
-		return
-	}
 	if in.Until <= s.now {
 		in.Until = 0
 	}
-	if !s.Spec.OnDemand || in.attended() {
+	if !s.wished(n) {
+		in.forget()
+	}
+	if !s.wished(n) || !s.Spec.OnDemand || in.attended() {
 		in.Called = false
+	}
+	if in.Flushed && (in.FlushAt <= s.now || n <= s.Spec.Instances) {
+		in.FlushAt, in.Flushed = 0, false
 	}
 	s.back(n, in)
 }
@@ -69,22 +70,20 @@ func (s *step) settleInstance(n int, in *Instance) {
 // dismiss sends everybody away from an instance that is not wished. Where its queue
 // can be kept from growing, but not moved, it becomes empty first.
 func (s *step) dismiss(n int, in *Instance) {
+	if s.wished(n) {
+		return
+	}
 	because := "stop"
 	if s.Up {
 		because = "fewer instances"
 	}
-	if !s.Up || s.Spec.CanFlush || !in.ready() {
-		in.EmptyBy = 0
-	}
 	for i := range in.Runs {
 		run := &in.Runs[i]
-		serves := run.State == Ready && s.Up && !s.Spec.CanFlush
-		if run.live() && (!serves || s.emptied(n, in)) {
+		waits := run.State == Ready && s.Up && !s.Spec.CanFlush && !s.emptied(n, in)
+		if run.live() && !waits {
 			s.leave(n, run, true, because)
 		}
 	}
-	in.forget()
-	in.Called, in.Away = false, false
 	s.arm(&in.Watched, false, n)
 }
 

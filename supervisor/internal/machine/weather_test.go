@@ -8,9 +8,10 @@ import (
 // history lives one history: a storm, then good weather, then the end.
 func (w *world) history(rng *rand.Rand) {
 	*w = world{rng: rng, now: birth, procs: w.procs[:0], news: w.news[:0], said: w.said[:0], tracing: w.tracing,
-		events: w.events, crashes: w.crashes, spawned: w.spawned, storm: true}
+		events: w.events, crashes: w.crashes, spawned: w.spawned, flushes: w.flushes, replaced: w.replaced, storm: true}
 	w.u = New(w.anySpec())
 	w.oracle.spec = w.u.Spec
+	w.q.places = w.u.Spec.Instances
 	for n := range w.oracle.places {
 		w.oracle.places[n].condition = Stopped
 	}
@@ -41,6 +42,9 @@ func (w *world) anySpec() Spec {
 	}
 	s.Shared = w.rng.IntN(2) == 0
 	s.PerInstance = !s.Shared || w.rng.IntN(4) == 0
+	s.Steered = s.PerInstance && w.rng.IntN(3) > 0
+	s.CanFlush = s.Steered && w.rng.IntN(3) > 0
+	s.Exclusive, s.Step = w.rng.IntN(3) == 0, w.rng.IntN(4)
 	return s
 }
 
@@ -49,14 +53,14 @@ func (w *world) blow() {
 	switch x := w.rng.IntN(100); {
 	case x < 20:
 		w.tick()
-	case x < 45:
+	case x < 42:
 		w.deliver()
+	case x < 45:
+		w.look()
 	case x < 75:
 		w.act()
 	case x < 83:
-		if k := w.rng.IntN(maxInstances + 1); k <= len(w.u.Instances) {
-			w.queue[k]++
-		}
+		w.arrive()
 		w.connect()
 	case x < 93:
 		w.decree()
@@ -97,7 +101,7 @@ func (w *world) deliver() {
 // connect makes one armed watch with callers fire.
 func (w *world) connect() bool {
 	for k := range w.armed {
-		if w.armed[k] && w.queue[k] > 0 {
+		if w.armed[k] && w.q.waiting[k] > 0 {
 			w.armed[k] = false
 			w.hear(Connected{Instance: k})
 			return true
@@ -134,10 +138,8 @@ func (w *world) act() {
 	default:
 		w.exit(p, []Status{{}, {Code: 1}, {Signal: 15}, {Signal: 11, Core: true}, {Signal: 9}}[w.rng.IntN(5)])
 	}
-	for k := range w.queue { // whoever runs accepts
-		if p.execed && (k == 0 || k == p.n) && x&1 == 0 {
-			w.queue[k] = 0
-		}
+	if p.execed && !p.dead && x&1 == 0 { // whoever runs accepts
+		w.accept(p)
 	}
 }
 
@@ -179,13 +181,19 @@ func (w *world) decree() {
 	ev := w.order
 	w.order = nil
 	if ev == nil {
-		switch x := w.rng.IntN(10); {
+		switch x := w.rng.IntN(14); {
 		case x < 5:
 			ev = Start{}
 		case x < 6:
 			ev = Stop{}
 		case x < 8:
 			ev = Replace{Upto: w.someGen()}
+		case x < 10:
+			ev = Scale{Instances: w.rng.IntN(maxInstances + 1)}
+		case x < 11:
+			ev = Pause{}
+		case x < 12:
+			ev = Resume{}
 		default:
 			spec := w.anySpec()
 			if w.rng.IntN(2) == 0 { // only another number of instances
@@ -211,8 +219,10 @@ func (w *world) someGen() uint64 {
 func (w *world) gossip() {
 	n, gen := w.rng.IntN(maxInstances+2), w.rng.Uint64N(w.u.LastGen+2)
 	p := w.proc(n, gen)
-	x := w.rng.IntN(5)
+	x := w.rng.IntN(6)
 	switch {
+	case x == 5:
+		w.hear(Emptied{Instance: n}) // heard late, or for a wait that is over
 	case x == 0:
 		if n <= maxInstances {
 			w.armed[n] = false

@@ -15,18 +15,20 @@ type world struct {
 	now    Instant
 	u      *Unit
 	up     bool // the wish that was acknowledged
+	paused bool
 	procs  []proc
 	news   []Event    // from the keeper, not acknowledged, oldest first
 	said   []Notified // on notify sockets, not consumed
 	order  Event      // one that a client repeats, because it got no answer
 	armed  [maxInstances + 1]bool
-	queue  [maxInstances + 1]int // callers waiting; 0 is the shared sockets
-	storm  bool                  // crashes may happen
+	q      queues
+	storm  bool // crashes may happen
 	oracle oracle
 
 	trace                    []string // what has happened, if a replay wants to know
 	tracing                  bool
 	events, crashes, spawned int
+	flushes, replaced        int
 	broken                   string // the first violation
 }
 
@@ -110,7 +112,7 @@ func (w *world) hear(ev Event) (acknowledge bool) {
 
 func wishOf(ev Event) (Event, bool) {
 	switch ev.(type) {
-	case Start, Stop, Replace, Respec:
+	case Start, Stop, Replace, Respec, Scale, Pause, Resume:
 		return ev, true
 	}
 	return nil, false
@@ -163,8 +165,11 @@ func (w *world) reborn(text []byte) {
 		if w.rng.IntN(20) == 0 { // an unreadable state
 			w.log("the saved state is lost")
 			w.u = New(w.u.Spec)
-			w.u.Up = w.up
+			w.u.Up, w.paused = w.up, false
 			w.oracle.forget(w)
+			for k := len(w.u.Instances) + 1; k <= maxInstances; k++ {
+				w.q.waiting[k] = 0 // nobody knows of that place
+			}
 		}
 		var held []Held
 		for i := range w.procs {
@@ -174,6 +179,7 @@ func (w *world) reborn(text []byte) {
 		}
 		w.log("recover %+v", held)
 		w.oracle.pardon(w)
+		w.q.reset(w.now)
 		actions := w.u.Recover(w.now, held)
 		w.oracle.judge(w, actions, true)
 		text = w.save()
@@ -183,6 +189,7 @@ func (w *world) reborn(text []byte) {
 
 // commit performs actions, the first few or, if done is negative, all of them.
 func (w *world) commit(actions []Action, done int) {
+	w.resize()
 	for i, a := range actions {
 		if done >= 0 && i >= done {
 			return
@@ -219,6 +226,12 @@ func (w *world) perform(a Action) {
 		if p := w.proc(a.Instance, a.Gen); p != nil {
 			p.sig = sigkill
 		}
+	case Steer:
+		w.steered(a.Weights)
+	case Flush:
+		w.flushed(a.Instance)
+	case AwaitEmpty:
+		w.q.asked[a.Instance] = true
 	}
 }
 
