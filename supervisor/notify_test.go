@@ -72,9 +72,9 @@ func TestWatchdogKillsAndRestarts(t *testing.T) {
 }
 
 func TestStartTimeout(t *testing.T) {
-	f := newFixture(t, "web", sayUnit("start_timeout = \"100ms\"\nrestart = \"no\"\nrole = say TEST_SAY=STATUS=slow"),
-		"more", sayUnit("start_timeout = \"100ms\"\nrestart = \"no\"\nrole = say TEST_SAY=EXTEND_TIMEOUT_USEC=600000000"))
-	if e := f.awaitState("web", 1, "exited"); e.Exit.Cause != "start timeout 100ms" {
+	f := newFixture(t, "web", sayUnit("start_timeout = \"2s\"\nrestart = \"no\"\nrole = say TEST_SAY=STATUS=slow"),
+		"more", sayUnit("start_timeout = \"2s\"\nrestart = \"no\"\nrole = say TEST_SAY=EXTEND_TIMEOUT_USEC=600000000"))
+	if e := f.awaitState("web", 1, "exited"); e.Exit.Cause != "start timeout 2s" {
 		t.Errorf("%+v", e.Exit)
 	}
 	f.until("failed", func() bool { return f.unit("web").State == "failed" })
