@@ -105,10 +105,16 @@ listen = "unix://./gone.sock"
 	if _, err := os.Lstat(f.dir + "/gone.sock"); err == nil {
 		t.Error("its path is left")
 	}
-	inv, _ := f.keeper.Inventory()
-	for name := range inv.Descriptors {
-		if strings.Contains(name, "gone") {
-			t.Errorf("still held: %s", name)
+	waitFor(t, "what it held to be closed", func() bool { // its log is read to the end first
+		inv, err := f.keeper.Inventory()
+		if err != nil {
+			return false
 		}
-	}
+		for name := range inv.Descriptors {
+			if strings.Contains(name, "gone") {
+				return false
+			}
+		}
+		return true
+	})
 }
