@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -94,7 +95,11 @@ func (s *Supervisor) openGroup(u *unit, p place, fds []int, inv keeper.Inventory
 			held[rest] = fd
 		}
 	}
-	g, err := steer.Open(fds, steer.Best, steer.Options{Held: held})
+	want, on := levelWanted()
+	if !on {
+		return
+	}
+	g, err := steer.Open(fds, want, steer.Options{Held: held})
 	if err != nil {
 		s.log.Warn("not steered", "unit", u.conf.Name, "socket", p.name, "err", err)
 		return
@@ -112,6 +117,22 @@ func (s *Supervisor) openGroup(u *unit, p place, fds []int, inv keeper.Inventory
 	}
 	s.log.Debug("steered", "unit", u.conf.Name, "socket", p.name, "level", g.Level(), "because", g.Why())
 	u.groups = append(u.groups, gr)
+}
+
+// levelVariable names the best level of steering to try, ebpf, classic-bpf or hash;
+// off steers nothing. To measure what each is worth, and to do without one that
+// misbehaves.
+const levelVariable = "SOCKD_STEERING"
+
+// levelWanted is what levelVariable asks for; anything else is the best there is.
+func levelWanted() (want steer.Level, on bool) {
+	name := os.Getenv(levelVariable)
+	for _, level := range []steer.Level{steer.EBPF, steer.ClassicBPF, steer.Hash} {
+		if level.String() == name {
+			return level, true
+		}
+	}
+	return steer.Best, name != "off"
 }
 
 // joinGroup tells a group of sockets that have come, or are others than before.
