@@ -32,6 +32,13 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 	if fd, ok := inv.Descriptors["control"]; ok {
 		s.heldControl = fd
 	}
+	_, kept := inv.Descriptors[keeper.RecordHeld] // then the record is of the keeper that is there
+	if fresh && !kept {
+		if s.orphans, err = s.findOrphans(dir); err != nil {
+			dir.keep = true
+			return nil, err
+		}
+	}
 	for _, conf := range s.cfg.Units.Units {
 		s.units[conf.Name] = s.recall(conf, inv)
 	}
@@ -42,11 +49,13 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 	}
 	s.takePassed(inv)
 	if err := s.openAll(fresh); err != nil {
+		s.spareOrphans(s.orphans, dir)
 		s.releaseAll()
 		return nil, err
 	}
 	if control, err = s.openControl(dir); err != nil {
 		if fresh {
+			s.spareOrphans(s.orphans, dir)
 			s.releaseAll()
 			return nil, err
 		}
@@ -57,6 +66,11 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 	}
 	s.dropPassed()
 	s.publishUnits()
+	if fresh && !kept {
+		if inv, err = s.takeOrphans(dir); err != nil {
+			return nil, err
+		}
+	}
 	children := map[string][]keeper.Child{}
 	for _, c := range inv.Children {
 		children[c.ID.Unit] = append(children[c.ID.Unit], c)
@@ -66,6 +80,7 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 	}
 	s.adoptLogs(inv)
 	s.dropStrangers(inv)
+	s.replaceOrphans()
 	return control, nil
 }
 
@@ -104,6 +119,7 @@ func (s *Supervisor) recall(conf *units.Unit, inv keeper.Inventory) *unit {
 	u := newUnit(conf)
 	state, ok := inv.States[conf.Name]
 	if !ok {
+		s.recallOrphans(u, s.orphans)
 		return u
 	}
 	var saved savedUnit
@@ -125,13 +141,15 @@ func (s *Supervisor) recall(conf *units.Unit, inv keeper.Inventory) *unit {
 		s.log.Error("saved state set aside", "unit", conf.Name, "err", err)
 		return u
 	}
-	u.machine, u.recalled, u.removed = saved.Machine, true, saved.Removed
+	u.machine, u.recalled, u.removed, u.canary = saved.Machine, true, saved.Removed, saved.Canary
 	u.resize()
 	for _, k := range sockets {
 		if fd, ok := inv.Descriptors[k.Held]; ok {
-			u.sockets = append(u.sockets, &socket{held: k.Held, name: k.Name, addr: units.Address{Network: k.Network, Address: k.Address},
-				instance: k.Instance, fd: fd, real: k.Real, path: k.Path, inode: inodeOf(fd)})
+			u.sockets = append(u.sockets, k.open(fd))
 		}
+	}
+	if len(u.sockets) == len(sockets) {
+		u.savedSockets = saved.Sockets
 	}
 	s.setOptions(u)
 	return u
@@ -189,6 +207,7 @@ func (s *Supervisor) resume(u *unit, children []keeper.Child, inv keeper.Invento
 		held = append(held, machine.Held{Instance: c.ID.Instance, Gen: c.ID.Gen, Running: c.Running, Ended: ended, Signal: int(c.Last)})
 		pending = append(pending, c.Pending...)
 	}
+	held = s.orphans.outlived(u, held)
 	saved := u.recalled
 	if saved || len(held) > 0 {
 		if !saved { // it could not be read: take over what runs
@@ -206,6 +225,9 @@ func (s *Supervisor) resume(u *unit, children []keeper.Child, inv keeper.Invento
 		s.start(u)
 	}
 	s.settleFollowing()
+	if u.canary != nil {
+		s.watchCanary(u)
+	}
 	for _, ev := range pending {
 		s.heard(ev)
 	}
@@ -266,7 +288,7 @@ func logOf(held string) (id keeper.ID, ok bool) {
 // dropStrangers closes descriptors that belong to nothing any more, and ends runs
 // whose unit left no saved state.
 func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
-	known := map[string]bool{"control": true, lockHeld: true}
+	known := map[string]bool{"control": true, lockHeld: true, keeper.RecordHeld: true}
 	for _, u := range s.units {
 		for _, k := range u.sockets {
 			known[k.held] = true

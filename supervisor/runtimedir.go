@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"golang.org/x/sys/unix"
@@ -41,6 +42,7 @@ type runtimeDir struct {
 	path string
 	lock int      // descriptor of the lock file, which the keeper owns; -1: none
 	made []string // folders made here, innermost first
+	keep bool     // something on record lives on, and is for the next to find
 }
 
 // openRuntimeDir makes the folder, checks that it is ours alone, and locks it,
@@ -116,7 +118,7 @@ func (d *runtimeDir) take(k keeper.Keeper, pid int) error {
 		if err != nil {
 			return fmt.Errorf("runtime folder: %w", &os.PathError{Op: "open", Path: name, Err: err})
 		}
-		if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if err := lockFile(fd); err != nil {
 			defer unix.Close(fd)
 			return fmt.Errorf("%s is in use by %s; stop that one, or choose another folder with --runtime-dir", d.path, ownerIn(fd))
 		}
@@ -138,11 +140,45 @@ func (d *runtimeDir) take(k keeper.Keeper, pid int) error {
 	return nil
 }
 
-// ownerIn says who has written his pid into a lock file.
-func ownerIn(fd int) string {
+// lockPatience is how long the supervisor of a keeper that has been killed may take
+// to notice: it has the lock too.
+const lockPatience = 5 * time.Second
+
+// lockFile locks the runtime folder. It waits only if the keeper that is named there
+// is dead.
+func lockFile(fd int) error {
+	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if pid := pidIn(fd); err == nil || pid == 0 || !errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+		return err
+	}
+	locked := make(chan error, 1)
+	go func() {
+		for {
+			if err := unix.Flock(fd, unix.LOCK_EX); err != unix.EINTR {
+				locked <- err
+				return
+			}
+		}
+	}()
+	select {
+	case err := <-locked:
+		return err
+	case <-time.After(lockPatience):
+		return err // and this process is about to end
+	}
+}
+
+// pidIn is the pid written into a lock file; 0 if there is none.
+func pidIn(fd int) int {
 	text := make([]byte, 32)
 	n, _ := unix.Pread(fd, text, 0)
-	if pid, err := strconv.Atoi(strings.TrimSpace(string(text[:max(n, 0)]))); err == nil {
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(text[:max(n, 0)])))
+	return max(pid, 0)
+}
+
+// ownerIn says who has written his pid into a lock file.
+func ownerIn(fd int) string {
+	if pid := pidIn(fd); pid != 0 {
 		return fmt.Sprintf("sockd with pid %d", pid)
 	}
 	return "another sockd"
@@ -153,6 +189,11 @@ func (d *runtimeDir) close(k keeper.Keeper) {
 	if d.lock < 0 {
 		return
 	}
+	if d.keep {
+		k.Release(lockHeld)
+		return
+	}
+	d.removeRecords(k)
 	os.Remove(filepath.Join(d.path, "lock"))
 	k.Release(lockHeld)
 	k.Save(madeState, nil)

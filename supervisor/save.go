@@ -15,6 +15,7 @@ type savedUnit struct {
 	Machine *machine.Unit
 	Sockets json.RawMessage // []savedSocket
 	Removed bool            `json:",omitempty"`
+	Canary  *canary         `json:",omitempty"`
 }
 
 // A savedSocket says what a held descriptor is for.
@@ -64,23 +65,28 @@ func (s *Supervisor) unsave(u *unit) {
 	s.keeper.Save(confState+u.conf.Name, nil)
 }
 
+func (u *unit) saveSockets() []savedSocket {
+	sockets := make([]savedSocket, len(u.sockets))
+	for i, k := range u.sockets {
+		sockets[i] = savedSocket{k.held, k.name, k.addr.Network, k.addr.Address, k.instance, k.real, k.path}
+	}
+	return sockets
+}
+
 func (s *Supervisor) save(u *unit) error {
 	if u.savedSockets == nil {
-		sockets := make([]savedSocket, len(u.sockets))
-		for i, k := range u.sockets {
-			sockets[i] = savedSocket{k.held, k.name, k.addr.Network, k.addr.Address, k.instance, k.real, k.path}
-		}
 		var err error
-		if u.savedSockets, err = json.Marshal(sockets); err != nil {
+		if u.savedSockets, err = json.Marshal(u.saveSockets()); err != nil {
 			return err
 		}
+		s.unrecorded = true
 	}
 	if u.savedConf != u.conf {
 		if err := s.saveConf(u); err != nil {
 			return err
 		}
 	}
-	state, err := json.Marshal(savedUnit{stateVersion, u.machine, u.savedSockets, u.removed})
+	state, err := json.Marshal(savedUnit{stateVersion, u.machine, u.savedSockets, u.removed, u.canary})
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,9 @@ type Config struct {
 	Keeper *Keeper
 	// Build says what program this is, for those that are to take over from it.
 	Build Build
+	// Orphans says what becomes of services that live on though the keeper that started
+	// them was killed, as the runtime folder's records tell: Adopt, the default, or End.
+	Orphans string
 	// RuntimeDir holds the control socket; it is made if missing, with mode 0700.
 	// A second supervisor on the same folder is refused. Empty: no control socket.
 	RuntimeDir string
@@ -71,10 +74,13 @@ type Supervisor struct {
 	follow      []news // events that performing has brought about, not yet handled
 	untold      []Event
 	stopping    bool
-	crashed     error      // it ends without any order: nothing is released or removed
-	ended       *ExitError // an essential unit has ended for good
-	heldControl int        // the control socket's descriptor, if a supervisor before us made it; else -1
-	passed      []int      // sockets that an outer manager gave us and nobody has taken
+	crashed     error       // it ends without any order: nothing is released or removed
+	ended       *ExitError  // an essential unit has ended for good
+	heldControl int         // the control socket's descriptor, if a supervisor before us made it; else -1
+	dir         *runtimeDir // once it has begun
+	orphans     *orphans    // while it begins
+	unrecorded  bool        // sockets have come or gone since record
+	passed      []int       // sockets that an outer manager gave us and nobody has taken
 
 	requests chan request
 	fired    chan []uint64 // watch keys
@@ -172,6 +178,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.dir = dir
 	defer s.serveControl(dir, control)()
 	go s.forwardWatch()
 	close(s.started)
@@ -296,6 +303,9 @@ func (s *Supervisor) settleFollowing() {
 	s.follow = nil
 	if s.stale {
 		s.publishUnits()
+	}
+	if s.unrecorded && s.dir != nil {
+		s.record(s.dir)
 	}
 	s.tellAll()
 }

@@ -22,6 +22,7 @@ type runFlags struct {
 	now         bool
 	emit        bool
 	logFormat   string
+	orphans     string
 }
 
 func newRun() *cobra.Command {
@@ -45,6 +46,7 @@ HUP reads the files again.`,
 	cmd.Flags().BoolVar(&f.perInstance, "per-instance", false, "with -l: each instance its own socket (SO_REUSEPORT)")
 	cmd.Flags().BoolVar(&f.now, "now", false, "with -l: start at once, not with the first connection")
 	cmd.Flags().BoolVar(&f.emit, "emit", false, "with -l: print the unit file and end")
+	cmd.Flags().StringVar(&f.orphans, "orphans", supervisor.Adopt, "what becomes of services that a killed sockd has left here: adopt or stop")
 	cmd.Flags().StringVar(&f.logFormat, "log-format", "text", "text, or json for structured lines")
 	return cmd
 }
@@ -52,6 +54,9 @@ HUP reads the files again.`,
 func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	if f.logFormat != "text" && f.logFormat != "json" {
 		return misuse("--log-format: %q is neither text nor json", f.logFormat)
+	}
+	if f.orphans != supervisor.Adopt && f.orphans != supervisor.End {
+		return misuse("--orphans: %q is neither adopt nor stop", f.orphans)
 	}
 	adhoc := len(f.listen) > 0
 	if !adhoc {
@@ -96,7 +101,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	return supervise(supervisor.Config{
-		Load: load, RuntimeDir: dir, Keeper: attached, Log: log, Build: build(),
+		Load: load, RuntimeDir: dir, Keeper: attached, Log: log, Build: build(), Orphans: f.orphans,
 		Output: os.Stdout, Format: supervisor.Format(f.logFormat), Colour: colours(os.Stdout),
 	})
 }
