@@ -67,6 +67,30 @@ func TestCheck(t *testing.T) {
 			run := &u.Instances[0].Runs[1]
 			run.State, run.ReadyAt, run.Deadline = Ready, birth, 0
 		}, "not relieved"},
+		{"weights missing", "boot steered", func(u *Unit) { u.Weights = nil }, "weights [] for 1"},
+		{"weights for nobody", "boot", func(u *Unit) { u.Weights = []int{1} }, "weights [1] for 1"},
+		{"one weight too few", "boot steered instances=2", func(u *Unit) { u.Weights = u.Weights[:1] }, "for 2 instances"},
+		{"a wrong weight", "boot steered instances=2", func(u *Unit) { u.Weights[1] = 0 }, "weight 0, wanted 1"},
+		{"flush while served", "boot steered flush instances=2", func(u *Unit) { u.Instances[0].FlushAt = 1 }, "not steered away"},
+		{"flush without steering", "boot", func(u *Unit) { u.Instances[0].FlushAt = 1 }, "not steered away"},
+		{"flushed for nothing", "boot steered flush", func(u *Unit) { u.Instances[0].Flushed = true }, "flushed for nothing"},
+		{"away while down", "boot", func(u *Unit) { u.Step(birth, Stop{}); u.Instances[0].Away = true }, "not wished, and replaced"},
+		{"away and serving", "boot exclusive", func(u *Unit) { u.Instances[0].Away = true }, "away, and serving"},
+		{"away and paused", "boot steered exclusive instances=2", func(u *Unit) {
+			u.Step(birth, Replace{Upto: 1})
+			u.Paused, u.Weights[0], u.Instances[0].FlushAt = true, 1, 0
+		}, "away, and serving"},
+		{"nobody takes it", "boot steered", func(u *Unit) { u.Instances[0].EmptyBy = 1 }, "that cannot"},
+		{"empty for nothing", "boot steered instances=2", func(u *Unit) { u.Instances[0].EmptyBy = 1 }, "for nothing"},
+		{"paused and watched", "own", func(u *Unit) {
+			u.Step(birth, Pause{})
+			down(u)
+			u.Instances[0].Until, u.Instances[0].Called, u.Instances[0].Watched = 0, false, true
+		}, "watched exactly if it waits"},
+		{"surplus, empty and flushed", "boot steered flush instances=2", func(u *Unit) {
+			u.Step(birth, Scale{Instances: 1})
+			u.Instances[1].Runs, u.Instances[1].FlushAt = nil, 0
+		}, "surplus"},
 		{"unknown state", "boot", func(u *Unit) { u.Instances[0].Runs[0].State = "asleep" }, "unknown state"},
 	} {
 		u := served(row.spec)

@@ -15,11 +15,14 @@ import (
 // unit after every one of them.
 func TestEnumeration(t *testing.T) {
 	for name, words := range map[string]string{
-		"boot":           "boot notify start=5s stop=2s",
-		"boot always":    "boot restart=always watchdog=3s",
-		"boot no":        "boot instances=2 restart=no",
-		"on demand":      "shared own instances=2 notify stop=0s",
-		"on demand once": "shared restart=no reset=0s",
+		"boot":               "boot notify start=5s stop=2s",
+		"boot always":        "boot restart=always watchdog=3s",
+		"boot no":            "boot instances=2 restart=no",
+		"on demand":          "shared own instances=2 notify stop=0s",
+		"on demand once":     "shared restart=no reset=0s",
+		"siblings":           "boot steered flush instances=2 restart=always delay=0s reset=0s",
+		"one at a time":      "boot steered flush exclusive instances=2 notify",
+		"siblings on demand": "steered own exclusive instances=2 delay=0s stop=1s",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -28,6 +31,9 @@ func TestEnumeration(t *testing.T) {
 				depth = 4
 			}
 			e := enumeration{t: t, alphabet: alphabet}
+			if strings.Contains(words, "steered") { // more letters, shorter words
+				e.alphabet, depth = append(slices.Clip(alphabet), siblings...), depth-1
+			}
 			u := New(parseSpec(t, strings.Fields(words)))
 			u.Step(birth, Start{})
 			e.visit(branch{u: u, now: birth}, depth)
@@ -94,6 +100,28 @@ var alphabet = []letter{
 		spec := u.Spec
 		spec.Instances = 3 - min(spec.Instances, 2) // two become one, one becomes two
 		return Respec{Spec: spec, Upto: u.LastGen}
+	}},
+}
+
+// siblings are the letters for units whose instances have sockets of their own.
+var siblings = []letter{
+	{"scale", func(u *Unit) Event { return Scale{Instances: 3 - min(u.Spec.Instances, 2)} }},
+	{"pause", func(u *Unit) Event { return Pause{} }},
+	{"resume", func(u *Unit) Event { return Resume{} }},
+	{"called", func(u *Unit) Event { return Connected{Instance: 2} }},
+	{"emptied", func(u *Unit) Event {
+		for i := range u.Instances {
+			if u.Instances[i].EmptyBy != 0 {
+				return Emptied{Instance: i + 1}
+			}
+		}
+		return nil
+	}},
+	{"other ready", func(u *Unit) Event { // so that a sibling can take the traffic
+		if in := u.instance(2); in != nil && len(in.Runs) > 0 {
+			return Notified{Instance: 2, Gen: in.Runs[len(in.Runs)-1].Gen, Ready: true}
+		}
+		return nil
 	}},
 }
 
@@ -164,6 +192,9 @@ func plausible(before, b branch, ev Event, a Action) string {
 			return "a generation used twice"
 		}
 		in := before.u.instance(a.Instance)
+		if now := b.u.instance(a.Instance); b.u.Paused || b.u.Spec.Exclusive && len(now.Runs) > 1 {
+			return "a start while paused, or beside a run that must be alone"
+		}
 		forgives := false
 		switch ev.(type) {
 		case Start, Replace, Respec, Stop:
@@ -181,8 +212,12 @@ func plausible(before, b branch, ev Event, a Action) string {
 			return "told to leave, and not draining"
 		}
 		in := b.u.instance(a.Instance)
-		if run.Asked && b.u.wished(a.Instance) && in.Runs[len(in.Runs)-1].State != Ready {
+		if run.Asked && b.u.wished(a.Instance) && in.Runs[len(in.Runs)-1].State != Ready && !(b.u.Spec.Exclusive && in.Away) {
 			return "the last run of a wished instance is told to leave"
+		}
+	case Flush:
+		if in := b.u.instance(a.Instance); in.FlushAt > b.now && !in.Flushed || !b.u.siblingServes(a.Instance) || b.u.Weights[a.Instance-1] > 0 {
+			return "flushed before its time, or with nobody to take it"
 		}
 	case Kill:
 		if was := before.u.run(a.Instance, a.Gen); was == nil || was.State != Draining || was.Deadline == 0 || was.Deadline > b.now {
