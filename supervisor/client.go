@@ -61,6 +61,13 @@ func (c *Client) Verb(ctx context.Context, name, verb string, wait bool, timeout
 	return out, c.do(ctx, "POST", "/v1/units/"+url.PathEscape(name)+"/"+verb+"?"+q.Encode(), &out)
 }
 
+// Canary starts count more instances ("1", or "25%"), of the version that starts now.
+func (c *Client) Canary(ctx context.Context, name, count string, wait bool, timeout time.Duration) (Outcome, error) {
+	q := url.Values{"canary": {count}, "wait": {fmt.Sprint(wait)}, "timeout": {timeout.String()}}
+	var out Outcome
+	return out, c.do(ctx, "POST", "/v1/units/"+url.PathEscape(name)+"/restart?"+q.Encode(), &out)
+}
+
 // Scale changes how many instances a unit has, until its file changes.
 func (c *Client) Scale(ctx context.Context, name string, instances int, wait bool, timeout time.Duration) (Outcome, error) {
 	q := url.Values{"instances": {fmt.Sprint(instances)}, "wait": {fmt.Sprint(wait)}, "timeout": {timeout.String()}}

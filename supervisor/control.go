@@ -164,8 +164,13 @@ func (s *Supervisor) postVerb(w http.ResponseWriter, r *http.Request) {
 			return s.scaleUnit(ctx, name, n, wait)
 		}, true
 	}
+	if count := r.URL.Query().Get("canary"); verb == "restart" && count != "" {
+		do = func(s *Supervisor, ctx context.Context, name string, wait bool) (Outcome, error) {
+			return s.canaryUnit(ctx, name, count, wait)
+		}
+	}
 	if !ok {
-		reply(w, http.StatusNotFound, &APIError{Text: fmt.Sprintf("no verb is called %q; there are start, stop, restart, reload, scale, pause and resume", verb)})
+		reply(w, http.StatusNotFound, &APIError{Text: fmt.Sprintf("no verb is called %q; there are start, stop, restart, reload, scale, pause, resume, promote and abort", verb)})
 		return
 	}
 	timeout := 90 * time.Second

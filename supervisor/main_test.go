@@ -48,6 +48,23 @@ var roles = map[string]func(){
 	},
 }
 
+// readFile is the text of the file that a variable names.
+func readFile(variable string) string {
+	text, err := os.ReadFile(os.Getenv(variable))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(94)
+	}
+	return string(text)
+}
+
+func writeFile(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func number(name string) int {
 	n, _ := strconv.Atoi(os.Getenv(name))
 	return n

@@ -65,6 +65,7 @@ func (s *Supervisor) exited(u *unit, r *run, ev keeper.Event) machine.Event {
 	for _, k := range u.socketsOf(r.id.Instance) {
 		s.listenAgain(u, k)
 	}
+	s.canaryExit(u, r, st.String())
 	s.letGo(r)
 	return machine.Exited{Instance: r.id.Instance, Gen: r.id.Gen, Status: st, Jitter: rand.Float64()}
 }

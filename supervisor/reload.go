@@ -136,7 +136,7 @@ func (s *Supervisor) plan(set *units.Set) (*reloading, error) {
 // respec lets a unit go on as conf says.
 func (s *Supervisor) respec(u *unit, conf *units.Unit, replace bool) {
 	begins := u.removed || u.conf.Service == nil
-	u.conf, u.removed = conf, false
+	u.conf, u.removed, u.canary = conf, false, nil
 	s.setOptions(u)
 	if conf.Service == nil {
 		s.handle(u, machine.Stop{})

@@ -20,17 +20,10 @@ func (s *Supervisor) scaleUnit(ctx context.Context, name string, instances int, 
 		return Outcome{}, fmt.Errorf("instances: %d is not in 1..%d", instances, maxInstances)
 	}
 	err := s.wish(ctx, name, func(u *unit) (machine.Event, error) {
-		b, err := s.bind(u, u.conf, instances, nil)
-		if err != nil {
-			return nil, err
+		if u.canary != nil {
+			return nil, errors.New("a canary is under way; promote or abort it first")
 		}
-		gone, err := s.commitBinding(b)
-		s.release(gone)
-		if err != nil {
-			return nil, err
-		}
-		s.steerUnit(u, keeper.Inventory{})
-		return machine.Scale{Instances: instances}, nil
+		return s.scale(u, instances)
 	})
 	if err != nil {
 		return Outcome{}, err
@@ -44,6 +37,21 @@ func (s *Supervisor) scaleUnit(ctx context.Context, name string, instances int, 
 		}
 		return settled(st)
 	})
+}
+
+// scale prepares the sockets for so many instances; the event makes it so.
+func (s *Supervisor) scale(u *unit, instances int) (machine.Event, error) {
+	b, err := s.bind(u, u.conf, instances, nil)
+	if err != nil {
+		return nil, err
+	}
+	gone, err := s.commitBinding(b)
+	s.release(gone)
+	if err != nil {
+		return nil, err
+	}
+	s.steerUnit(u, keeper.Inventory{})
+	return machine.Scale{Instances: instances}, nil
 }
 
 // pauseUnit holds callers in the queues: nobody is started until resume. Processes

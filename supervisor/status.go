@@ -18,8 +18,10 @@ type UnitStatus struct {
 	State     string           `json:"state"` // of all instances in one word: see Summary
 	Start     string           `json:"start,omitempty"`
 	Essential bool             `json:"essential,omitempty"`
-	Safe      string           `json:"safe_mode,omitempty"` // why sockd changes nothing at the moment
-	Removed   bool             `json:"removed,omitempty"`   // configuration has it no more; it is leaving
+	Safe      string           `json:"safe_mode,omitempty"`  // why sockd changes nothing at the moment
+	Canary    int              `json:"canary,omitempty"`     // instances of the new version that are on trial: the last ones
+	CanaryEnd string           `json:"canary_end,omitempty"` // how the last trial ended
+	Removed   bool             `json:"removed,omitempty"`    // configuration has it no more; it is leaving
 	Instances []InstanceStatus `json:"instances"`
 	Sockets   []SocketStatus   `json:"sockets"`
 	LastGen   uint64           `json:"last_generation"`
@@ -116,6 +118,9 @@ func (s *Supervisor) statusOf(u *unit) *UnitStatus {
 		for i := range u.machine.Instances {
 			st.Instances = append(st.Instances, s.instanceStatus(u, i))
 		}
+	}
+	if st.CanaryEnd = u.canaryEnd; u.canary != nil {
+		st.Canary = u.canary.Count
 	}
 	for _, k := range u.sockets {
 		watched := u.machine.Watched

@@ -28,10 +28,12 @@ type unit struct {
 	recalled   bool            // its machine came from saved state
 	removed    bool            // configuration has it no more: forgotten when nothing is left
 
-	lastCode int          // of the last exit nobody asked for, as shells have it
-	starts   []int        // per instance, for people
-	since    []time.Time  // per instance: when its condition changed
-	lastExit []ExitStatus // per instance
+	canary    *canary      // under way; nil: none
+	canaryEnd string       // how the last one ended
+	lastCode  int          // of the last exit nobody asked for, as shells have it
+	starts    []int        // per instance, for people
+	since     []time.Time  // per instance: when its condition changed
+	lastExit  []ExitStatus // per instance
 
 	at    machine.Instant // its appointment in the agenda
 	place int             // where in the heap, from 1; 0: not there

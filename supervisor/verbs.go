@@ -36,6 +36,8 @@ var verbs = map[string]verb{
 	"reload":  (*Supervisor).reloadUnit,
 	"pause":   (*Supervisor).pauseUnit,
 	"resume":  (*Supervisor).resumeUnit,
+	"promote": (*Supervisor).promoteUnit,
+	"abort":   (*Supervisor).abortUnit,
 }
 
 // wish gives a unit's machine an event, in the loop.
@@ -167,7 +169,12 @@ func (s *Supervisor) restartUnit(ctx context.Context, name string, wait bool) (O
 	if err != nil {
 		return Outcome{}, err
 	}
-	return s.await(ctx, name, wait, func(st UnitStatus) (string, string) {
+	return s.await(ctx, name, wait, replaced(upto))
+}
+
+// replaced judges a replacement of the generations up to upto.
+func replaced(upto uint64) func(UnitStatus) (outcome, because string) {
+	return func(st UnitStatus) (string, string) {
 		for _, in := range st.Instances {
 			newer, older := false, false
 			for _, r := range in.Runs {
@@ -187,7 +194,7 @@ func (s *Supervisor) restartUnit(ctx context.Context, name string, wait bool) (O
 			}
 		}
 		return settled(st)
-	})
+	}
 }
 
 // reloadUnit sends a unit's reload signal to its ready runs.

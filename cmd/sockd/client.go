@@ -60,12 +60,15 @@ var verbTexts = map[string]string{
 	"restart": "Replace a unit's processes one by one: the new one is ready before the old one leaves",
 	"pause":   "Start nothing, and hold clients in the queues; processes that live go on",
 	"resume":  "End a pause",
+	"promote": "Replace the old version by the canary's, and let the additional instances go",
+	"abort":   "Let the canary go; the old version has served all the time",
 	"reload":  "Send units their reload_signal; without a unit, read all files again",
 }
 
 func newVerb(verb string) *cobra.Command {
 	var noWait bool
 	var timeout time.Duration
+	var canary string
 	use := verb + " UNIT…"
 	check := cobra.MinimumNArgs(1)
 	if verb == "reload" {
@@ -85,7 +88,11 @@ func newVerb(verb string) *cobra.Command {
 				return nil
 			}
 			for _, name := range args {
-				out, err := c.Verb(cmd.Context(), name, verb, !noWait, timeout)
+				do := func() (supervisor.Outcome, error) { return c.Verb(cmd.Context(), name, verb, !noWait, timeout) }
+				if canary != "" {
+					do = func() (supervisor.Outcome, error) { return c.Canary(cmd.Context(), name, canary, !noWait, timeout) }
+				}
+				out, err := do()
 				if err != nil {
 					return said(err)
 				}
@@ -97,6 +104,9 @@ func newVerb(verb string) *cobra.Command {
 		}}
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait for the outcome")
 	cmd.Flags().DurationVar(&timeout, "timeout", 90*time.Second, "how long to wait for the outcome")
+	if verb == "restart" {
+		cmd.Flags().StringVar(&canary, "canary", "", "try the new version on that many more instances: 1, or 25%")
+	}
 	return cmd
 }
 
@@ -127,7 +137,7 @@ func newScale() *cobra.Command {
 
 // pastTense of the verbs, for what is said when they are done.
 var pastTense = map[string]string{"start": "started", "stop": "stopped", "restart": "restarted", "reload": "reloaded",
-	"pause": "paused", "resume": "resumed", "scale": "scaled"}
+	"pause": "paused", "resume": "resumed", "scale": "scaled", "promote": "promoted", "abort": "canary ended"}
 
 // conclude says an outcome and turns it into an exit code.
 func conclude(verb string, out supervisor.Outcome) error {

@@ -96,7 +96,7 @@ notices. It reads one TOML file for each unit.`,
 	})
 	root.PersistentFlags().String("runtime-dir", os.Getenv("SOCKD_RUNTIME_DIR"), "folder of the control socket (SOCKD_RUNTIME_DIR)")
 	root.AddCommand(newRun(), newCheck(), newStatus(), newSchema(), newVersion(), newScale(), newUpgrade())
-	for _, verb := range []string{"start", "stop", "restart", "reload", "pause", "resume"} {
+	for _, verb := range []string{"start", "stop", "restart", "reload", "pause", "resume", "promote", "abort"} {
 		root.AddCommand(newVerb(verb))
 	}
 	root.SetHelpCommandGroupID("")

@@ -1,0 +1,120 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func (f *fixture) startCanary(count string, outcome string) Outcome {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+	defer cancel()
+	out, err := f.s.canaryUnit(ctx, "web", count, true)
+	if err != nil || out.Outcome != outcome {
+		f.t.Fatalf("canary %s: %+v, %v; want %s\n%s", count, out, err, outcome, f.log)
+	}
+	return out
+}
+
+// The service reads its behaviour from a file at each start: a new version without
+// a new unit file.
+const versioned = `
+[service]
+role = versioned TEST_FILE=%s
+ready = "notify"
+start = "boot"
+instances = 4
+[socket.http]
+listen = "tcp://127.0.0.1:0"
+per_instance = true
+`
+
+func init() {
+	roles["versioned"] = func() {
+		if readFile("TEST_FILE") == "broken" {
+			panic("this version is broken")
+		}
+		serve()
+	}
+}
+
+func TestCanaryIsPromoted(t *testing.T) {
+	f := prepare(t)
+	file := f.dir + "/version"
+	writeFile(t, file, "one")
+	f.write("web", fmt.Sprintf(versioned, file))
+	f.start()
+	f.do("start", "web", Done)
+	c := gather(f.address("web", "http"), 4)
+	if out := f.startCanary("25%", Done); !strings.Contains(out.Because, "1 of 5") {
+		t.Errorf("%+v", out)
+	}
+	if st := f.unit("web"); st.Canary != 1 || len(st.Instances) != 5 {
+		t.Fatalf("%+v", st)
+	}
+	seen := map[int]bool{}
+	for i := 0; i < 1000 && !seen[5]; i++ {
+		a, err := ask("tcp", f.address("web", "http"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[a.instance] = true
+	}
+	if !seen[5] {
+		t.Error("the canary gets nothing")
+	}
+	f.crash()
+	f.start()
+	if st := f.unit("web"); st.Canary != 1 {
+		t.Fatalf("after a crash: %+v", st)
+	}
+	f.do("promote", "web", Done)
+	c.leave()
+	st := f.unit("web")
+	if st.Canary != 0 || len(st.Instances) != 4 {
+		t.Fatalf("%+v", st)
+	}
+	for _, in := range st.Instances {
+		if in.Runs[0].Gen <= 4 {
+			t.Errorf("instance %d is still of generation %d", in.Instance, in.Runs[0].Gen)
+		}
+	}
+	if c.failed.Load() > 0 {
+		t.Errorf("%d of %d failed: %v", c.failed.Load(), c.served.Load(), c.complaints())
+	}
+	t.Logf("promise N2: %d connections through a canary and its promotion, %d failed", c.served.Load(), c.failed.Load())
+}
+
+func TestCanaryThatFailsEndsByItself(t *testing.T) {
+	f := prepare(t)
+	file := f.dir + "/version"
+	writeFile(t, file, "one")
+	f.write("web", fmt.Sprintf(versioned, file))
+	f.start()
+	f.do("start", "web", Done)
+	c := gather(f.address("web", "http"), 4)
+	before := f.unit("web")
+	writeFile(t, file, "broken")
+	if out := f.startCanary("2", RolledBack); !strings.Contains(out.Because, "exit status 2") {
+		t.Errorf("because %q", out.Because)
+	}
+	f.until("the canary is gone", func() bool { return len(f.unit("web").Instances) == 4 })
+	c.leave()
+	after := f.unit("web")
+	for i := range after.Instances {
+		if after.Instances[i].Runs[0].Pid != before.Instances[i].Runs[0].Pid {
+			t.Errorf("instance %d was disturbed", i+1)
+		}
+	}
+	if c.failed.Load() > 0 {
+		t.Errorf("%d of %d failed: %v", c.failed.Load(), c.served.Load(), c.complaints())
+	}
+	writeFile(t, file, "two")
+	f.startCanary("1", Done)
+	f.do("abort", "web", Done)
+	if st := f.unit("web"); len(st.Instances) != 4 || st.Canary != 0 {
+		t.Errorf("%+v", st)
+	}
+}
