@@ -124,7 +124,10 @@ func (s *Supervisor) notifications(r *run, budget int) {
 func (s *Supervisor) notification(r *run, m sys.Message, fds []int) {
 	u := r.unit
 	refuse := func(because string) {
-		s.log.Warn("message refused", "unit", u.conf.Name, "instance", r.id.Instance, "gen", r.id.Gen, "from", m.Pid, "because", because)
+		if r.refused++; r.refused&(r.refused-1) != 0 {
+			return // of many, the 1st, 2nd, 4th, 8th … are told
+		}
+		s.log.Warn("message refused", "unit", u.conf.Name, "instance", r.id.Instance, "gen", r.id.Gen, "from", m.Pid, "because", because, "so far", r.refused)
 	}
 	if !s.mayNotify(u, m) {
 		sys.CloseAside(fds...)

@@ -36,8 +36,8 @@ func (r *run) signal(sig unix.Signal) error {
 	if err := main.Signal(sig); err != nil {
 		return fmt.Errorf("%s: signal %d: %w", r.id, sig, err)
 	}
-	if waitsBehindStop(sig) && main.Stopped() {
-		return main.Signal(unix.SIGCONT)
+	if waitsBehindStop(sig) {
+		return main.Signal(unix.SIGCONT) // also to one that runs: a SIGSTOP may be on its way
 	}
 	return nil
 }
