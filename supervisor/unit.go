@@ -75,6 +75,7 @@ type run struct {
 	exited   bool
 	status   string // STATUS=
 	errno    int    // ERRNO=
+	refused  int    // notify messages that did not count
 }
 
 func newUnit(conf *units.Unit) *unit {
