@@ -64,7 +64,7 @@ type Condition string
 const (
 	Stopped     Condition = "stopped"  // not wished, nobody there
 	Idle        Condition = "idle"     // waits for a caller
-	IsStarting  Condition = "starting" // a run is on the way, or will be in a moment, and none is ready
+	IsStarting  Condition = "starting" // a run is on the way and none is ready
 	IsReady     Condition = "ready"    // a run serves
 	IsDraining  Condition = "draining" // the last run leaves or is being killed
 	Backoff     Condition = "backoff"  // waits before the next start

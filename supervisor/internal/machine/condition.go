@@ -29,12 +29,10 @@ func (u *Unit) Condition(n int) Condition {
 		return EndedFailed
 	case in.Ended:
 		return EndedWell
-	case in.Until != 0:
+	case in.Until != 0 || u.flushable(n):
 		return Backoff
 	case u.Paused:
 		return IsPaused
-	case u.flushable(n): // and then it starts
-		return IsStarting
 	}
 	return Idle
 }
@@ -88,7 +86,7 @@ func (s *step) report(n int, from, to Condition, gone uint64) Report {
 		r.Because = in.Because
 	}
 	if to == Backoff {
-		r.For = time.Duration(in.Until - s.now)
+		r.For = time.Duration(max(in.Until, in.FlushAt) - s.now)
 	}
 	return r
 }

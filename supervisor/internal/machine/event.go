@@ -58,6 +58,7 @@ type (
 		Trip      bool          // WATCHDOG=trigger: as if the watchdog had run out
 		Watchdog  time.Duration // WATCHDOG_USEC=; 0 leaves it
 		Extend    time.Duration // EXTEND_TIMEOUT_USEC=; 0 leaves it
+		Unready   string        // what a readiness gate has found wrong, for people; "" leaves it
 	}
 	// Exited: no process of the run is left.
 	Exited struct {

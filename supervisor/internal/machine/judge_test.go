@@ -49,6 +49,9 @@ func (o *oracle) judge(w *world, actions []Action, recovering bool) {
 		w.fail("%v", err)
 	}
 	o.judgeDeadline(w)
+	for n := range o.places {
+		o.places[n].lost = false
+	}
 }
 
 // count returns the runs of instance n that are not known to have ended, and how
@@ -76,6 +79,9 @@ func (o *oracle) judgeSpawn(w *world, a Spawn, recovering bool) {
 	}
 	o.lastGen = a.Gen
 	pl := &o.places[a.Instance]
+	if _, must := o.unflushed(w, a.Instance); must && !recovering && (pl.lost || w.q.weights != nil && !w.q.open(a.Instance)) {
+		w.fail("a start before its queue was moved")
+	}
 	all, live := o.count(w, a.Instance)
 	switch {
 	case !o.wished(w, a.Instance) || w.paused:

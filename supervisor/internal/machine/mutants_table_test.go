@@ -71,7 +71,8 @@ var faults = []mutant{
 	{"nobody is woken for a flush", "unit.go", "in.Flushed || u.flushable(i+1)", "in.Flushed"},
 	{"flushed for ever", "steer.go", "\t\tin.FlushAt = 0\n", "\t\tin.FlushAt = s.now + 1\n"},
 	{"back, and flushed all the same", "steer.go", "if is > 0 {\n\t\t\tin.FlushAt, in.Flushed = 0, false", "if is > 0 {\n\t\t\tin.Flushed = false"},
-	{"a start before the queue was moved", "settle.go", " && !s.flushable(n)", ""},
+	{"a start before the queue was moved", "settle.go", "move := s.flushable(n) ||", "move :="},
+	{"started at once, and its callers wait for that", "settle.go", "s.lost == n && s.Spec.Steered", "false && s.Spec.Steered"},
 	{"steering that was not done is not done again", "recover.go", "s.Weights = nil ", "// "},
 	{"a flush before a moment has passed since the crash", "recover.go", "in.FlushAt, in.Flushed = 0, false", "in.Flushed = false"},
 	// Scaling and pausing.

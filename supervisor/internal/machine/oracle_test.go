@@ -21,6 +21,7 @@ type place struct {
 	from, to   Instant // the next start or watch is not before from and not after to
 	successors int     // how many replacements were asked for and not begun
 	condition  Condition
+	lost       bool    // a run has gone in this step
 	away       bool    // being replaced exclusively
 	begun      bool    // … since this step
 	left       bool    // its ready run has been told to leave for that, in this step
@@ -163,6 +164,7 @@ func (o *oracle) gone(w *world, p *proc, how string) {
 		return
 	}
 	p.absorbed = true
+	o.places[p.n].lost = true
 	if p.asked || p.forgiven || !o.wished(w, p.n) {
 		return
 	}

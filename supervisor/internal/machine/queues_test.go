@@ -12,6 +12,7 @@ type queues struct {
 		since   Instant // steered away at that time
 		flushed bool    // and flushed since, or nothing was in it
 	}
+	again bool                   // a supervisor that has just begun has not steered yet
 	asked [maxInstances + 1]bool // somebody looks whether the queue is empty
 }
 
@@ -49,13 +50,13 @@ func (w *world) steered(weights []int) {
 		switch {
 		case weights[k] > 0:
 			zero.since, zero.flushed = 0, true
-		case q.weights == nil || q.open(k+1):
+		case q.again || q.weights == nil || q.open(k+1):
 			zero.since, zero.flushed = w.now, false
 		case k >= len(q.weights): // new, and never had any
 			zero.since, zero.flushed = w.now, true
 		}
 	}
-	q.weights = weights
+	q.weights, q.again = weights, false
 }
 
 // flushed moves a queue to another. Where there is no other the kernel resets it.

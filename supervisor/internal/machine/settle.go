@@ -87,9 +87,11 @@ func (s *step) dismiss(n int, in *Instance) {
 	s.arm(&in.Watched, false, n)
 }
 
-// vacant reports whether nobody is there and nothing forbids a start.
+// vacant reports whether nobody is there and nothing forbids a start. Who waits for a
+// run that has just been lost is better off with a sibling than with its successor.
 func (s *step) vacant(n int, in *Instance) bool {
-	return s.wished(n) && !s.Paused && len(in.Runs) == 0 && !in.Ended && in.Until == 0 && !s.flushable(n)
+	move := s.flushable(n) || s.lost == n && s.Spec.Steered && s.Spec.CanFlush && s.weight(n) > 0 && s.siblingServes(n)
+	return s.wished(n) && !s.Paused && len(in.Runs) == 0 && !in.Ended && in.Until == 0 && !move
 }
 
 // patience ends where a deadline has passed.
@@ -98,6 +100,9 @@ func (s *step) patience(n int, run *Run) {
 	switch {
 	case run.State == Starting && passed:
 		run.Fault, run.Because = TimedOut, "start timeout "+s.Spec.StartTimeout.String()
+		if run.Unready != "" {
+			run.Because += ": " + run.Unready
+		}
 	case run.State == Ready && passed:
 		run.Fault, run.Because = Silent, "watchdog "+run.Watchdog.String()
 	case run.State == Draining && passed:

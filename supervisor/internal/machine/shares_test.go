@@ -162,7 +162,7 @@ func (o *oracle) judgeQueues(w *world) {
 
 // reset: what a supervisor did last before its death may not have been done.
 func (q *queues) reset(now Instant) {
-	q.asked = [maxInstances + 1]bool{}
+	q.asked, q.again = [maxInstances + 1]bool{}, true
 	for k := range q.zero {
 		q.zero[k].since, q.zero[k].flushed = now, false
 	}

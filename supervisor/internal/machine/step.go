@@ -11,6 +11,7 @@ type step struct {
 	now   Instant
 	out   []Action // effects, in order
 	notes []Report // what happened to replacements
+	lost  int      // the instance that has lost a run; 0 if none has
 }
 
 // Step takes one event in at now and returns what to do about it, in order. Save
@@ -119,13 +120,16 @@ func (s *step) connected(n int) {
 
 func (s *step) ready(run *Run) {
 	if run.State == Starting {
-		run.State, run.ReadyAt, run.Deadline = Ready, s.now, s.after(run.Watchdog)
+		run.State, run.ReadyAt, run.Deadline, run.Unready = Ready, s.now, s.after(run.Watchdog), ""
 	}
 }
 
 func (s *step) notified(run *Run, ev Notified) {
 	if ev.Watchdog > 0 {
 		run.Watchdog = ev.Watchdog
+	}
+	if ev.Unready != "" && run.State == Starting {
+		run.Unready = ev.Unready
 	}
 	if ev.Ready {
 		s.ready(run)
@@ -151,6 +155,7 @@ func (s *step) gone(n int, gen uint64, st Status, because string, jitter float64
 		return // old news
 	}
 	run, in := *p, s.instance(n)
+	s.lost = n
 	in.Runs = slices.DeleteFunc(in.Runs, func(r Run) bool { return r.Gen == gen })
 	how := endingOf(run, st, s.Spec.Notify)
 	switch {

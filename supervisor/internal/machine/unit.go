@@ -95,6 +95,7 @@ type Run struct {
 	Forgiven bool          `json:",omitzero"` // an operator wants another try since it began to leave: its exit decides nothing
 	Stale    bool          `json:",omitzero"` // to be replaced; stays until relieved
 	Because  string        `json:",omitzero"` // why it leaves, for people
+	Unready  string        `json:",omitzero"` // while it starts: what a readiness gate has found wrong, for people
 	Watchdog time.Duration `json:",omitzero"` // as it was told at its start, or has changed it; 0 is off
 	ReadyAt  Instant       `json:",omitzero"` // 0 before readiness
 	Deadline Instant       `json:",omitzero"` // when patience ends; 0 is never
