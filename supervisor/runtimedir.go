@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/supervisor/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
@@ -148,7 +149,7 @@ const lockPatience = 5 * time.Second
 // is dead.
 func lockFile(fd int) error {
 	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-	if pid := pidIn(fd); err == nil || pid == 0 || !errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+	if pid := pidIn(fd); err == nil || pid == 0 || living(pid) {
 		return err
 	}
 	locked := make(chan error, 1)
@@ -166,6 +167,15 @@ func lockFile(fd int) error {
 	case <-time.After(lockPatience):
 		return err // and this process is about to end
 	}
+}
+
+func living(pid int) bool {
+	p, err := sys.Open(pid)
+	if err != nil {
+		return !errors.Is(err, unix.ESRCH)
+	}
+	defer p.Close()
+	return p.Alive() // and no zombie that nobody has reaped yet
 }
 
 // pidIn is the pid written into a lock file; 0 if there is none.
