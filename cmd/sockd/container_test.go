@@ -64,6 +64,8 @@ func TestContainer(t *testing.T) {
 					}
 				}
 			})
+			r.line("web@. ready")
+			r.line("web@. ready")
 			// The probes of docs/containers.md: the command inside, and HTTP on the control socket.
 			if out, err := r.exec(t, "/sockd", "status"); err != nil || !strings.Contains(out, "ready") {
 				t.Errorf("status inside: %v\n%s", err, out)

@@ -38,15 +38,16 @@ type Process struct {
 	reaped bool
 }
 
-// pidfdWorks tells whether a process can be waited for by pidfd: not before Linux
-// 5.4, and not under every container filter. A variable for tests.
+// pidfdWorks tells whether a process can be waited for and signalled by pidfd: not
+// before Linux 5.4, and not under every container filter. A variable for tests.
 var pidfdWorks = sync.OnceValue(func() bool {
 	fd, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(fd)
-	return unix.Waitid(unix.P_PIDFD, fd, nil, unix.WEXITED|unix.WNOHANG, nil) == unix.ECHILD
+	return unix.Waitid(unix.P_PIDFD, fd, nil, unix.WEXITED|unix.WNOHANG, nil) == unix.ECHILD &&
+		unix.PidfdSendSignal(fd, 0, nil, 0) == nil
 })
 
 // newProcess makes a Process; pidfd is -1 where there is none.
