@@ -95,7 +95,7 @@ notices. It reads one TOML file for each unit.`,
 		return &exitError{code: exitMisuse, text: err.Error(), hint: "see `" + cmd.CommandPath() + " --help`"}
 	})
 	root.PersistentFlags().String("runtime-dir", os.Getenv("SOCKD_RUNTIME_DIR"), "folder of the control socket (SOCKD_RUNTIME_DIR)")
-	root.AddCommand(newRun(), newCheck(), newStatus(), newSchema(), newVersion(), newScale(), newUpgrade())
+	root.AddCommand(newRun(), newCheck(), newStatus(), newSchema(), newVersion(), newScale(), newUpgrade(), newSockets(), newDoctor())
 	for _, verb := range []string{"start", "stop", "restart", "reload", "pause", "resume", "promote", "abort"} {
 		root.AddCommand(newVerb(verb))
 	}
