@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,8 +13,14 @@ import (
 // connection disarms it, so a crowd at the door is one piece of news. Arming again
 // while the queue is not empty fires at once (epoll_ctl(2), EPOLLONESHOT), so
 // nothing is missed between two looks. One goroutine waits for all of them.
+//
+// That goroutine waits in Go's own poller, which watches the epoll descriptor: the
+// thread that hears of an event goes on with what the event is about. A thread
+// blocked in epoll_wait(2) would have to wake another one first.
 type Watcher struct {
-	epoll, wake int
+	epoll int
+	file  *os.File // of epoll
+	conn  syscall.RawConn
 
 	mu     sync.Mutex
 	seq    uint32             // of the last change
@@ -35,17 +42,14 @@ func NewWatcher() (*Watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create: %w", err)
 	}
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
+	if err := unix.SetNonblock(epoll, true); err != nil { // for the poller to take it
 		unix.Close(epoll)
-		return nil, fmt.Errorf("eventfd: %w", err)
+		return nil, fmt.Errorf("epoll: %w", err)
 	}
-	w := &Watcher{epoll: epoll, wake: wake, armed: map[int32]armament{}}
-	// Level-triggered and never read: once written, every Wait ends.
-	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)}); err != nil {
-		unix.Close(epoll)
-		unix.Close(wake)
-		return nil, fmt.Errorf("epoll_ctl: %w", err)
+	w := &Watcher{epoll: epoll, file: os.NewFile(uintptr(epoll), "epoll"), armed: map[int32]armament{}}
+	if w.conn, err = w.file.SyscallConn(); err != nil {
+		w.file.Close()
+		return nil, fmt.Errorf("epoll: %w", err)
 	}
 	return w, nil
 }
@@ -114,19 +118,28 @@ func (w *Watcher) Wait(keys []uint64) (n int, err error) {
 	w.mu.Unlock()
 	defer w.done.Done()
 	events := make([]unix.EpollEvent, min(len(keys), 256))
-	for {
-		got, err := unix.EpollWait(w.epoll, events, -1)
-		if err == unix.EINTR {
-			continue
+	closed := w.conn.Read(func(fd uintptr) bool {
+		for {
+			var got int
+			got, err = unix.EpollWait(int(fd), events, 0)
+			switch {
+			case err == unix.EINTR:
+				continue
+			case err != nil:
+				err = fmt.Errorf("epoll_wait: %w", err)
+				return true
+			case got == 0:
+				return false
+			}
+			if n, err = w.collect(events[:got], keys); n > 0 || err != nil {
+				return true
+			}
 		}
-		if err != nil {
-			return 0, fmt.Errorf("epoll_wait: %w", err)
-		}
-		n, err = w.collect(events[:got], keys)
-		if n > 0 || err != nil {
-			return n, err
-		}
+	})
+	if closed != nil {
+		return 0, os.ErrClosed
 	}
+	return n, err
 }
 
 // collect keeps what is still wanted.
@@ -157,11 +170,7 @@ func (w *Watcher) Close() error {
 	}
 	w.closed = true
 	w.mu.Unlock()
-	if _, err := unix.Write(w.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
-		return fmt.Errorf("eventfd: %w", err)
-	}
+	err := w.file.Close()
 	w.done.Wait()
-	unix.Close(w.epoll)
-	unix.Close(w.wake)
-	return nil
+	return err
 }
