@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -121,5 +122,28 @@ func TestQuestions(t *testing.T) {
 	u.Step(birth, Stop{})
 	if u.EndedForGood() || u.Condition(1) != Stopped {
 		t.Errorf("stopped: for good %v, %s", u.EndedForGood(), u.Condition(1))
+	}
+}
+
+// TestOldSnapshot: what was saved before a unit knew of steering and pauses is loaded
+// as it was, and saved as it was.
+func TestOldSnapshot(t *testing.T) {
+	const text = `{"Spec":{"Instances":1,"OnDemand":true,"Shared":true,"PerInstance":false,"Notify":true,` +
+		`"StartTimeout":30000000000,"StopTimeout":30000000000,"Watchdog":0,"Restart":"on-failure",` +
+		`"Delay":100000000,"DelayMax":30000000000,"Reset":10000000000},"Up":true,` +
+		`"Instances":[{"Runs":[{"Gen":2,"State":"ready","ReadyAt":3600000000000}],"Because":"exit status 1"}],` +
+		`"Watched":false,"LastGen":2,"Upto":1}`
+	u := new(Unit)
+	if err := json.Unmarshal([]byte(text), u); err != nil {
+		t.Fatal(err)
+	}
+	if again := saved(u); string(again) != text {
+		t.Errorf("saved again it is\n%s, was\n%s", again, text)
+	}
+	if err := u.Check(); err != nil {
+		t.Error(err)
+	}
+	if actions := u.Recover(birth, []Held{{Instance: 1, Gen: 2, Running: true}}); len(actions) > 0 {
+		t.Errorf("recovered, it wants %s", saying(u, actions))
 	}
 }

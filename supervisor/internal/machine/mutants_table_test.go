@@ -96,8 +96,8 @@ var faults = []mutant{
 	{"all go at once", "replace.go", "(in.Away || s.turns() > 0)", "true"},
 	{"the last one goes while another is on its way", "replace.go", " || !s.siblingReplaced(n))", " || true)"},
 	{"it does not come back on demand", "replace.go", "in.Called = s.Spec.OnDemand", "in.Called = false"},
-	{"away for ever", "replace.go", "|| serving || in.Ended || s.waits(n, in)", "|| serving && false || in.Ended || s.waits(n, in)"},
-	{"away, and ended for good", "replace.go", "|| serving || in.Ended || s.waits(n, in)", "|| serving || s.waits(n, in)"},
+	{"away for ever", "replace.go", "s.wished(n) && !stays && !in.Ended", "s.wished(n) && (!stays || true) && !in.Ended"},
+	{"away, and ended for good", "replace.go", "!stays && !in.Ended && !s.waits(n, in)", "!stays && !s.waits(n, in)"},
 	{"its failure stops nobody", "replace.go", "\t\t\ts.note(n, gen, text)\n\t\t\tin.Away = false\n", ""},
 	{"one that never serves keeps others from being replaced", "replace.go", "if s.wished(i+1) && s.Instances[i].replacing()", "if s.Instances[i].replacing()"},
 	// Recovery.

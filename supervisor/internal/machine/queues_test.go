@@ -37,6 +37,7 @@ func (w *world) arrive() {
 	k := w.rng.IntN(maxInstances + 1)
 	if k <= w.q.places && (k == 0 || w.q.weights == nil || w.q.open(k)) {
 		w.q.waiting[k]++
+		w.arrived++
 	}
 }
 

@@ -39,6 +39,9 @@ func (s *step) replace() {
 // nobody yet, then, where siblings can take the traffic, those whose queue is empty. Where
 // no sibling can, the queue holds, and they go at once; but not while one is about to come back.
 func (s *step) yield() {
+	if !s.Spec.Exclusive {
+		return
+	}
 	for i := range s.Instances {
 		s.yieldIn(i+1, Starting)
 	}
@@ -54,7 +57,7 @@ func (s *step) yieldIn(n int, state State) {
 		return
 	}
 	run := &in.Runs[0]
-	may := s.Spec.Exclusive && !s.Paused && len(in.Runs) == 1 && (in.Away || s.turns() > 0) &&
+	may := len(in.Runs) == 1 && (in.Away || s.turns() > 0) &&
 		(state == Starting || s.siblingServes(n) || !s.siblingReplaced(n))
 	switch {
 	case !may: // not now, or not any more: it serves
@@ -138,11 +141,11 @@ func (s *Spec) emptyTimeout() time.Duration {
 
 // back ends what yield and dismiss have begun, where there is nothing more to wait for.
 func (s *step) back(n int, in *Instance) {
-	serving := slices.ContainsFunc(in.Runs, func(r Run) bool {
-		return r.State == Ready && (!r.Stale || !s.Spec.Exclusive || s.Paused)
-	})
-	if !s.wished(n) || serving || in.Ended || s.waits(n, in) {
-		in.Away = false
+	if in.Away {
+		stays := slices.ContainsFunc(in.Runs, func(r Run) bool {
+			return r.State == Ready && !r.Stale || r.Stale && (!s.Spec.Exclusive || s.Paused)
+		})
+		in.Away = s.wished(n) && !stays && !in.Ended && !s.waits(n, in)
 	}
 	surplus := s.Up && n > s.Spec.Instances && !s.Spec.CanFlush
 	if !s.Spec.Steered || !in.ready() || !in.Away && !surplus {

@@ -14,9 +14,11 @@ const moment = time.Millisecond
 // a pause, everybody gets the same: the queues hold. A place that is too many gets none.
 func (s *step) steer() {
 	if !s.Spec.Steered {
-		s.Weights = nil
-		for i := range s.Instances {
-			s.Instances[i].FlushAt, s.Instances[i].Flushed = 0, false
+		if s.Weights != nil {
+			s.Weights = nil
+			for i := range s.Instances {
+				s.Instances[i].FlushAt, s.Instances[i].Flushed = 0, false
+			}
 		}
 		return
 	}
@@ -74,6 +76,9 @@ func (u *Unit) evenly() bool {
 
 // flush moves the queues of those who were steered away and have nobody left.
 func (s *step) flush() {
+	if !s.Spec.CanFlush {
+		return
+	}
 	for i := range s.Instances {
 		in := &s.Instances[i]
 		if !s.flushable(i+1) || in.FlushAt > s.now || s.share(i+1, s.evenly()) > 0 {

@@ -8,7 +8,7 @@ import (
 // history lives one history: a storm, then good weather, then the end.
 func (w *world) history(rng *rand.Rand) {
 	*w = world{rng: rng, now: birth, procs: w.procs[:0], news: w.news[:0], said: w.said[:0], tracing: w.tracing,
-		events: w.events, crashes: w.crashes, spawned: w.spawned, flushes: w.flushes, replaced: w.replaced, storm: true}
+		events: w.events, crashes: w.crashes, spawned: w.spawned, flushes: w.flushes, replaced: w.replaced, arrived: w.arrived, storm: true}
 	w.u = New(w.anySpec())
 	w.oracle.spec = w.u.Spec
 	w.q.places = w.u.Spec.Instances

@@ -29,6 +29,7 @@ type world struct {
 	tracing                  bool
 	events, crashes, spawned int
 	flushes, replaced        int
+	arrived                  int
 	broken                   string // the first violation
 }
 
