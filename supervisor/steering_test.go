@@ -32,7 +32,6 @@ type crowd struct {
 	longest        atomic.Int64 // nanoseconds
 	stop           chan struct{}
 	wg             sync.WaitGroup
-	excused        sync.Map // pids of processes that were killed
 	errs           sync.Map
 }
 
