@@ -64,6 +64,11 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 	for _, u := range s.sorted() {
 		s.steerUnit(u, inv)
 	}
+	if fresh { // every unit is saved by now: a crash from here on loses none
+		if err := s.keeper.Save(followedState, []byte{}); err != nil {
+			return nil, fmt.Errorf("keeper: %w", err)
+		}
+	}
 	s.dropPassed()
 	s.publishUnits()
 	if fresh && !kept {
@@ -81,12 +86,18 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 	s.adoptLogs(inv)
 	s.dropStrangers(inv)
 	s.replaceOrphans()
+	s.goOnEnding(inv)
 	return control, nil
 }
 
+// followedState is the name of the saved mark that all units of the files were saved.
+const followedState = "followed/"
+
 // configuration says which units there are: on a fresh start those of the files,
-// later those that the supervisor before was following. A crash is no reload.
+// later those that the supervisor before was following. A crash is no reload. A
+// start that was cut short before all were saved is made again.
 func (s *Supervisor) configuration(inv keeper.Inventory) (fresh bool, err error) {
+	_, followed := inv.States[followedState]
 	set := &units.Set{}
 	for name, state := range inv.States {
 		if !strings.HasPrefix(name, confState) {
@@ -99,7 +110,7 @@ func (s *Supervisor) configuration(inv keeper.Inventory) (fresh bool, err error)
 		}
 		set.Units = append(set.Units, &conf)
 	}
-	fresh = len(set.Units) == 0
+	fresh = !followed
 	switch {
 	case !fresh:
 		slices.SortFunc(set.Units, func(a, b *units.Unit) int { return strings.Compare(a.Name, b.Name) })
@@ -141,8 +152,9 @@ func (s *Supervisor) recall(conf *units.Unit, inv keeper.Inventory) *unit {
 		s.log.Error("saved state set aside", "unit", conf.Name, "err", err)
 		return u
 	}
-	u.machine, u.recalled, u.removed, u.canary = saved.Machine, true, saved.Removed, saved.Canary
+	u.machine, u.recalled, u.removed, u.canary, u.begun = saved.Machine, true, saved.Removed, saved.Canary, !saved.New
 	u.resize()
+	u.recallFacts(saved)
 	for _, k := range sockets {
 		if fd, ok := inv.Descriptors[k.Held]; ok {
 			u.sockets = append(u.sockets, k.open(fd))
@@ -186,6 +198,7 @@ func (s *Supervisor) openAll(fresh bool) error {
 			return err
 		}
 		s.release(gone)
+		u.released()
 	}
 	if len(problems) > 0 && !fresh {
 		s.log.Error("sockets not bound", "err", errors.Join(problems...))
@@ -208,9 +221,8 @@ func (s *Supervisor) resume(u *unit, children []keeper.Child, inv keeper.Invento
 		pending = append(pending, c.Pending...)
 	}
 	held = s.orphans.outlived(u, held)
-	saved := u.recalled
-	if saved || len(held) > 0 {
-		if !saved { // it could not be read: take over what runs
+	if u.begun || len(held) > 0 {
+		if u.begun = true; !u.recalled { // it could not be read: take over what runs
 			u.machine.Up = true
 		}
 		s.commit(u, u.machine.Recover(s.now(), held))
@@ -229,13 +241,16 @@ func (s *Supervisor) resume(u *unit, children []keeper.Child, inv keeper.Invento
 		s.watchCanary(u)
 	}
 	for _, ev := range pending {
-		s.heard(ev)
+		s.hear(ev)
 	}
 }
 
 // adopt takes up a run that was started before this supervisor began.
 func (s *Supervisor) adopt(u *unit, c keeper.Child, inv keeper.Inventory) error {
 	r := &run{id: c.ID, unit: u, pid: c.Pid, asked: time.Now(), notify: -1, log: -1, logDone: true}
+	if f, ok := u.facts[c.ID.Gen]; ok {
+		r.asked, r.ready, r.status, r.errno = f.Asked, f.Ready, f.Status, f.Errno
+	}
 	u.runs[c.ID.Gen] = r
 	s.live++
 	s.processes++

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strconv"
@@ -30,6 +31,9 @@ type Care struct {
 	// Steady is how long a supervisor must have lived for its death to count as the
 	// first. Default 10s.
 	Steady time.Duration
+	// Log takes what supervisors log, whole lines in each Write, which must not wait.
+	// A line is not lost with the supervisor that has said it. Default standard error.
+	Log io.Writer
 }
 
 // Keep makes this process a keeper. It starts argv, which is this program again,
@@ -47,6 +51,9 @@ func Keep(argv []string, log *slog.Logger, care Care) (code int, err error) {
 	}
 	options := keeper.Options{Reap: true, Log: log}
 	duty := keeper.Duty{Argv: argv, Log: log, Outer: outer, Watchdog: care.Watchdog, Steady: care.Steady}
+	if options.Out = care.Log; care.Log == nil {
+		options.Out = os.Stderr
+	}
 	if keeper.Resuming() {
 		duty.Env = keeper.Environ()
 		return keeper.Resume(options, duty)
@@ -133,6 +140,9 @@ func (k *Keeper) Orders() <-chan os.Signal { return k.orders }
 // Safe says whether this supervisor is in safe mode: it answers and changes nothing,
 // since those before it have died one after the other.
 func (k *Keeper) Safe() bool { return k.safe != "" }
+
+// Write has the keeper write lines to its Care's Log: use it for Config.Log.
+func (k *Keeper) Write(lines []byte) (int, error) { return k.remote.Write(lines) }
 
 // Bye ends the keeper too, with that exit code, once this process has ended.
 // A supervisor that an upgrade replaces has no say.

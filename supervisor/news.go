@@ -59,6 +59,9 @@ func (s *Supervisor) exited(u *unit, r *run, ev keeper.Event) machine.Event {
 		exit.Signal = sys.SignalName(unix.Signal(ev.Signal))
 	}
 	if i := r.id.Instance - 1; i < len(u.lastExit) {
+		if last := u.lastExit[i]; last.Gen == exit.Gen { // saved before a crash, and not acknowledged
+			exit = last
+		}
 		u.lastExit[i] = exit
 	}
 	s.tell(Event{Unit: u.conf.Name, Instance: r.id.Instance, Gen: r.id.Gen, Pid: ev.Pid, What: "exited", Because: st.String(), Exit: &exit})

@@ -175,14 +175,6 @@ func (b *binding) undo() {
 // sockets no longer wanted are returned; they are still held.
 func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
 	nameHeld(b.unit.conf.Name, b.unit.sockets, b.made)
-	for _, k := range b.made {
-		if err := s.keeper.Hold(k.held, k.fd); err != nil {
-			return nil, fmt.Errorf("unit %s: socket %s: hold: %w", b.unit.conf.Name, k.name, err)
-		}
-	}
-	for _, from := range b.taken {
-		from.path = nil
-	}
 	for _, k := range b.gone {
 		// Of an instance that is one too many, the socket stays until that has gone: trim.
 		if k.instance > b.instances && k.instance <= len(b.unit.machine.Instances) {
@@ -192,6 +184,18 @@ func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
 		gone = append(gone, k)
 	}
 	b.unit.setSockets(b.sockets)
+	b.unit.leaving = append(b.unit.leaving, gone...)
+	if err := s.save(b.unit); err != nil { // first: what is held, and where its path is, is then known
+		return nil, fmt.Errorf("unit %s: not saved: %w", b.unit.conf.Name, err)
+	}
+	for _, k := range b.made {
+		if err := s.keeper.Hold(k.held, k.fd); err != nil {
+			return nil, fmt.Errorf("unit %s: socket %s: hold: %w", b.unit.conf.Name, k.name, err)
+		}
+	}
+	for _, from := range b.taken {
+		from.path = nil
+	}
 	return gone, nil
 }
 
@@ -222,6 +226,7 @@ func (s *Supervisor) releaseAll() {
 		s.dropStore(u, "sockd stops")
 		s.unsave(u)
 	}
+	s.forgetEnding()
 }
 
 // socketsOptions are the options for bind of each of a unit's sockets, by name.

@@ -80,6 +80,9 @@ func (s *Supervisor) apply(set *units.Set) error {
 		s.start(u)
 	}
 	s.release(gone)
+	for name := range plan.bindings {
+		s.units[name].released()
+	}
 	s.settleFollowing()
 	s.publishUnits()
 	s.log.Info("reloaded", "units", len(set.Units), "added", len(plan.added), "removed", len(plan.removed), "changed", len(plan.changed))
@@ -156,6 +159,7 @@ func (s *Supervisor) respec(u *unit, conf *units.Unit, replace bool) {
 
 // start begins a new unit's life.
 func (s *Supervisor) start(u *unit) {
+	u.begun = true
 	if u.conf.Service == nil {
 		s.commit(u, nil)
 		return

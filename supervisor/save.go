@@ -2,6 +2,8 @@ package supervisor
 
 import (
 	"encoding/json"
+	"slices"
+	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/machine"
@@ -16,6 +18,26 @@ type savedUnit struct {
 	Sockets json.RawMessage // []savedSocket
 	Removed bool            `json:",omitempty"`
 	Canary  *canary         `json:",omitempty"`
+	New     bool            `json:",omitempty"` // its life has not begun: sockets may be held, nothing was started
+
+	// For people.
+	LastCode int                  `json:",omitempty"`
+	Places   []savedPlace         `json:",omitempty"` // per instance
+	Runs     map[uint64]savedFact `json:",omitempty"` // by generation
+}
+
+// A savedPlace is what people want to know of an instance.
+type savedPlace struct {
+	Starts   int
+	Since    time.Time
+	LastExit *ExitStatus `json:",omitempty"`
+}
+
+// A savedFact is what people want to know of a run.
+type savedFact struct {
+	Asked, Ready time.Time `json:",omitzero"`
+	Status       string    `json:",omitempty"`
+	Errno        int       `json:",omitempty"`
 }
 
 // A savedSocket says what a held descriptor is for.
@@ -66,8 +88,9 @@ func (s *Supervisor) unsave(u *unit) {
 }
 
 func (u *unit) saveSockets() []savedSocket {
-	sockets := make([]savedSocket, len(u.sockets))
-	for i, k := range u.sockets {
+	all := slices.Concat(u.sockets, u.leaving)
+	sockets := make([]savedSocket, len(all))
+	for i, k := range all {
 		sockets[i] = savedSocket{k.held, k.name, k.addr.Network, k.addr.Address, k.instance, k.real, k.path}
 	}
 	return sockets
@@ -86,9 +109,106 @@ func (s *Supervisor) save(u *unit) error {
 			return err
 		}
 	}
-	state, err := json.Marshal(savedUnit{stateVersion, u.machine, u.savedSockets, u.removed, u.canary})
+	saved := savedUnit{Version: stateVersion, Machine: u.machine, Sockets: u.savedSockets, Removed: u.removed, New: !u.begun, Canary: u.canary}
+	u.saveFacts(&saved)
+	state, err := json.Marshal(saved)
 	if err != nil {
 		return err
 	}
 	return s.keeper.Save(u.conf.Name, state)
+}
+
+// saveFacts notes what people want to know, of a unit that has ever been started.
+func (u *unit) saveFacts(to *savedUnit) {
+	to.LastCode = u.lastCode
+	if u.machine.LastGen == 0 {
+		return
+	}
+	for i := range u.starts {
+		p := savedPlace{Starts: u.starts[i], Since: u.since[i]}
+		if u.lastExit[i].Gen != 0 {
+			p.LastExit = &u.lastExit[i]
+		}
+		to.Places = append(to.Places, p)
+	}
+	for gen, r := range u.runs {
+		if !r.exited {
+			if to.Runs == nil {
+				to.Runs = map[uint64]savedFact{}
+			}
+			to.Runs[gen] = savedFact{r.asked, r.ready, r.status, r.errno}
+		}
+	}
+}
+
+// recallFacts takes them up again.
+func (u *unit) recallFacts(from savedUnit) {
+	u.lastCode, u.facts = from.LastCode, from.Runs
+	for i, p := range from.Places {
+		if i < len(u.starts) {
+			u.starts[i], u.since[i] = p.Starts, p.Since
+			if p.LastExit != nil {
+				u.lastExit[i] = *p.LastExit
+			}
+		}
+	}
+}
+
+// hear takes news. What is logged of it goes with the acknowledgement, so that each
+// end is recorded once, whenever we die.
+func (s *Supervisor) hear(ev keeper.Event) {
+	if s.cfg.Keeper != nil {
+		s.cfg.Keeper.remote.Gather()
+		defer s.cfg.Keeper.remote.Scatter()
+	}
+	s.heard(ev)
+}
+
+// endingState is the name of the saved wish that everything ends.
+const endingState = "ending/"
+
+// An ending says why everything ends: after a crash it goes on ending.
+type ending struct {
+	Because string
+	Unit    string `json:",omitempty"` // of an essential unit that has ended …
+	Code    int    `json:",omitempty"` // … its exit code
+}
+
+func (s *Supervisor) saveEnding(because string) {
+	e := ending{Because: because}
+	if s.ended != nil {
+		e.Unit, e.Code = s.ended.Unit, s.ended.Code
+	}
+	state, err := json.Marshal(e)
+	if err == nil {
+		err = s.keeper.Save(endingState, state)
+	}
+	if err != nil {
+		s.log.Error("not saved that everything ends", "err", err)
+	}
+}
+
+// forgetEnding forgets that all has ended. Where the keeper ends too it must not be:
+// until it does, another supervisor may come.
+func (s *Supervisor) forgetEnding() {
+	if s.cfg.Keeper == nil {
+		s.keeper.Save(followedState, nil)
+		s.keeper.Save(endingState, nil)
+	}
+}
+
+// goOnEnding stops everything if a supervisor before us was about to.
+func (s *Supervisor) goOnEnding(inv keeper.Inventory) {
+	state, ok := inv.States[endingState]
+	if !ok {
+		return
+	}
+	var e ending
+	if err := json.Unmarshal(state, &e); err != nil {
+		e.Because = err.Error()
+	}
+	if e.Unit != "" {
+		s.ended = &ExitError{e.Unit, e.Code}
+	}
+	s.stopAll(e.Because)
 }

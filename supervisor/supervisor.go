@@ -230,7 +230,7 @@ func (s *Supervisor) loop(ctx context.Context) error {
 		}
 		select {
 		case ev := <-s.keeper.Events():
-			s.heard(ev)
+			s.hear(ev)
 		case keys := <-s.fired:
 			for _, key := range keys {
 				s.readable(key)
@@ -329,6 +329,7 @@ func (s *Supervisor) stopAll(because string) {
 		return
 	}
 	s.stopping = true
+	s.saveEnding(because)
 	s.log.Info("stopping", "because", because)
 	s.outer("STOPPING=1")
 	for _, u := range s.sorted() {

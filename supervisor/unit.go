@@ -20,12 +20,14 @@ import (
 type unit struct {
 	conf       *units.Unit
 	machine    *machine.Unit
+	leaving    []*socket       // still held, and about to be released
 	sockets    []*socket       // set by setSockets; in the order services get them: file order, then instance
 	stored     []*stored       // what its services have given us to keep, in the order in which it came
 	groups     []*group        // of sockets per instance, where they can be steered
 	runs       map[uint64]*run // by generation; until the log has been read to its end
 	stopSignal syscall.Signal  // of the last service it had
 	recalled   bool            // its machine came from saved state
+	begun      bool            // it has been started, or was taken up as one that had
 	removed    bool            // configuration has it no more: forgotten when nothing is left
 
 	canary    *canary      // under way; nil: none
@@ -34,6 +36,8 @@ type unit struct {
 	starts    []int        // per instance, for people
 	since     []time.Time  // per instance: when its condition changed
 	lastExit  []ExitStatus // per instance
+
+	facts map[uint64]savedFact // by generation, of runs of a supervisor before us
 
 	at    machine.Instant // its appointment in the agenda
 	place int             // where in the heap, from 1; 0: not there
@@ -131,6 +135,13 @@ func (u *unit) socketsOf(instance int) []*socket {
 
 func (u *unit) setSockets(sockets []*socket) {
 	u.sockets, u.savedSockets = sockets, nil
+}
+
+// released: the sockets that were leaving have been released.
+func (u *unit) released() {
+	if u.leaving != nil {
+		u.leaving, u.savedSockets = nil, nil
+	}
 }
 
 // run finds a generation's run, or nil.

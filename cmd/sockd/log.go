@@ -16,14 +16,12 @@ import (
 
 // sockd's own lines go to standard error, those of services to standard output.
 
-// newLog returns sockd's own log, and what must be called before the process ends.
-// Writing never waits for a slow reader: the supervisor must not.
-func newLog(w *os.File, format string) (log *slog.Logger, flush func()) {
-	a := newAsync(w)
+// newLog returns sockd's own log over a writer that must not wait.
+func newLog(w io.Writer, format string, colour bool) *slog.Logger {
 	if format == "json" {
-		return slog.New(slog.NewJSONHandler(a, nil)), a.close
+		return slog.New(slog.NewJSONHandler(w, nil))
 	}
-	return slog.New(&plain{w: a, colour: colours(w)}), a.close
+	return slog.New(&plain{w: w, colour: colour})
 }
 
 // colours: only on a terminal, and not where NO_COLOR is set.

@@ -84,13 +84,14 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		}
 		return err
 	}
-	log, flush := newLog(os.Stderr, f.logFormat)
-	defer flush()
 	if attached, err = supervisor.Attach(); err != nil {
 		return err
 	}
 	if attached == nil { // this process becomes the keeper, and starts itself again
-		code, err := supervisor.Keep(os.Args, log, care)
+		out := newAsync(os.Stderr)
+		defer out.close()
+		care.Log = out
+		code, err := supervisor.Keep(os.Args, newLog(out, f.logFormat, colours(os.Stderr)), care)
 		if code != exitDone && err == nil {
 			return &exitError{code: code}
 		}
@@ -101,7 +102,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	return supervise(supervisor.Config{
-		Load: load, RuntimeDir: dir, Keeper: attached, Log: log, Build: build(), Orphans: f.orphans,
+		Load: load, RuntimeDir: dir, Keeper: attached, Log: newLog(attached, f.logFormat, colours(os.Stderr)), Build: build(), Orphans: f.orphans,
 		Output: os.Stdout, Format: supervisor.Format(f.logFormat), Colour: colours(os.Stdout),
 	})
 }

@@ -3,6 +3,7 @@ package keeper
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -24,6 +25,8 @@ type Options struct {
 	// Forgetful keeps no saved state: the supervisor is in this process and ends with
 	// it, so that nobody could ask for it.
 	Forgetful bool
+	// Out takes sockd's own log as supervisors write it; nil: nobody does. It must not wait.
+	Out io.Writer
 	// Log hears of what is not as it should be; nil: nobody does.
 	Log *slog.Logger
 }
@@ -37,6 +40,7 @@ type Local struct {
 	*Ledger
 	forgetful bool
 	log       *slog.Logger
+	out       io.Writer    // never nil
 	orphans   *sys.Orphans // nil: not ours to reap
 	cgroup    *sys.Cgroup  // nil: process trees are found by looking around
 	sweeper   sys.Sweeper
@@ -67,7 +71,10 @@ func NewLocal(o Options) (*Local, error) {
 
 // newLocal makes one without a ledger. Children there are already are known to it.
 func newLocal(o Options, children ...int) (*Local, error) {
-	l := &Local{log: o.Log, forgetful: o.Forgetful, slots: make(chan struct{}, atOnce), runs: map[ID]*run{}}
+	l := &Local{log: o.Log, out: o.Out, forgetful: o.Forgetful, slots: make(chan struct{}, atOnce), runs: map[ID]*run{}}
+	if l.out == nil {
+		l.out = io.Discard
+	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}

@@ -24,6 +24,9 @@ type Remote struct {
 
 	upgrade outcomes
 
+	gathering bool   // what is written waits for the next Acknowledge
+	gathered  []byte // and is this
+
 	welcome chan struct{} // closed when the keeper has answered
 	err     error         // why it has gone
 }
@@ -167,6 +170,35 @@ func (r *Remote) Save(unit string, state []byte) error {
 	return r.tell(opSave, nil, func(p *packer) { p.text(unit); p.flag(state != nil); p.bytes(state) })
 }
 
+// Gather keeps what is written from now on until the next Acknowledge, and the keeper
+// writes it when it takes that to account: once, or, if we die before, not at all.
+func (r *Remote) Gather() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gathering = true
+}
+
+// Scatter ends that if nothing was acknowledged: the keeper writes it now.
+func (r *Remote) Scatter() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if lines := r.gathered; len(lines) > 0 {
+		r.tellLocked(opWrite, nil, func(p *packer) { p.bytes(lines) })
+	}
+	r.gathered, r.gathering = nil, false
+}
+
+// Write has the keeper write lines to sockd's own log. They are not lost if we die.
+func (r *Remote) Write(lines []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.gathering {
+		r.gathered = append(r.gathered, lines...)
+		return len(lines), nil
+	}
+	return len(lines), r.tellLocked(opWrite, nil, func(p *packer) { p.bytes(lines) })
+}
+
 // Acknowledge implements Keeper.
 func (r *Remote) Acknowledge(ev Event) error {
 	r.mu.Lock()
@@ -174,7 +206,9 @@ func (r *Remote) Acknowledge(ev Event) error {
 	if ev.Kind != Execed {
 		delete(r.listed, ev.ID)
 	}
-	return r.tellLocked(opAcknowledge, nil, func(p *packer) { p.event(ev) })
+	lines := r.gathered
+	r.gathered, r.gathering = nil, false
+	return r.tellLocked(opAcknowledge, nil, func(p *packer) { p.event(ev); p.bytes(lines) })
 }
 
 // Outer has the keeper speak to the manager that started it.

@@ -159,12 +159,19 @@ func (s *session) handle(m message) error {
 		}
 		return s.local.Save(unit, state)
 	case opAcknowledge:
-		ev := u.event()
+		ev, lines := u.event(), u.bytes()
 		if err := u.end(); err != nil {
 			return err
 		}
 		s.heard()
+		s.local.write(lines)
 		return s.local.Acknowledge(ev)
+	case opWrite:
+		lines := u.bytes()
+		if err := u.end(); err != nil {
+			return err
+		}
+		s.local.write(lines)
 	case opOuter:
 		text := u.text()
 		if err := u.end(); err != nil {
@@ -255,6 +262,13 @@ func (s *session) spawn(u *unpacker, fds []int) error {
 		s.local.refuse(id, err)
 	}
 	return nil
+}
+
+// write writes what a supervisor logs.
+func (l *Local) write(lines []byte) {
+	if len(lines) > 0 {
+		l.out.Write(lines)
+	}
 }
 
 // refuse makes news of a spawn that did not begin. A run that is listed already

@@ -26,7 +26,8 @@ import (
 //	main      id, pid                           answer    error text, or nothing
 //	adopt     a run, as the record has it       answer    error text, or nothing
 //	save      unit, bytes
-//	acknowledge  event
+//	acknowledge  event, what to write
+//	write     lines for sockd's own log
 //	outer     what an outer manager is to know
 //	upgrade   id, with the new file             outcome   id, what became of the upgrade, why
 //	serving
@@ -60,6 +61,7 @@ const (
 	opServing
 	opOutcome
 	opAdopt
+	opWrite
 )
 
 // wireVersion is raised when a message changes its meaning. A keeper refuses a
