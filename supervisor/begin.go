@@ -254,6 +254,9 @@ func (s *Supervisor) adopt(u *unit, c keeper.Child, inv keeper.Inventory) error 
 	u.runs[c.ID.Gen] = r
 	s.live++
 	s.processes++
+	if fd, ok := inv.Descriptors[r.held("gate")]; ok {
+		r.door = fd
+	}
 	if fd, ok := inv.Descriptors[r.held("notify")]; ok {
 		r.notify = fd
 		if c.Running { // else from the news of exec on
@@ -317,7 +320,7 @@ func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
 			}
 		}
 		for _, r := range u.runs {
-			known[r.held("notify")], known[r.held("log")] = true, true
+			known[r.held("notify")], known[r.held("log")], known[r.held("gate")] = true, true, true
 		}
 	}
 	for name := range inv.Descriptors {
@@ -325,8 +328,9 @@ func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
 			s.keeper.Release(name)
 		}
 	}
+	s.dropChecks(inv)
 	for _, c := range inv.Children {
-		if s.units[c.ID.Unit] == nil {
+		if s.units[c.ID.Unit] == nil && !isCheck(c.ID) {
 			s.log.Warn("unknown run ended", "unit", c.ID.Unit, "instance", c.ID.Instance, "gen", c.ID.Gen, "pid", c.Pid)
 			s.keeper.Signal(c.ID, unix.SIGKILL)
 		}

@@ -15,7 +15,11 @@ import (
 
 // heard takes news from the keeper, and acknowledges it last.
 func (s *Supervisor) heard(ev keeper.Event) {
-	if u := s.units[ev.ID.Unit]; u != nil {
+	if isCheck(ev.ID) {
+		s.checkNews(ev)
+	} else if s.afterCheck(ev) {
+		return
+	} else if u := s.units[ev.ID.Unit]; u != nil {
 		if r := u.run(ev.ID); r != nil && !r.exited {
 			s.runNews(u, r, ev)
 		}
@@ -158,7 +162,7 @@ func (s *Supervisor) notification(r *run, m sys.Message, fds []int) {
 	s.store(r, m, fds, refuse)
 	ev := machine.Notified{
 		Instance: r.id.Instance, Gen: r.id.Gen,
-		Ready: n.Ready, Reloading: n.Reloading, Stopping: n.Stopping,
+		Ready: n.Ready && !u.gated(r), Reloading: n.Reloading, Stopping: n.Stopping,
 		Alive: n.Watchdog, Trip: n.Trigger, Extend: microseconds(n.ExtendTimeoutUsec),
 	}
 	if n.WatchdogUsec != nil {

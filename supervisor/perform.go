@@ -108,6 +108,9 @@ func (s *Supervisor) launch(u *unit, r *run) (stage string, err error) {
 	defer unix.Close(out)
 	sockets := u.socketsOf(r.id.Instance)
 	stored := s.giveStored(u, r.id.Instance)
+	if err := s.openDoor(r); err != nil {
+		return "ready", err
+	}
 	p, err := u.process(r, address, sockets, stored)
 	if err != nil {
 		return "environment", err
@@ -196,6 +199,7 @@ func (s *Supervisor) letGo(r *run) {
 	}
 	r.exited = true
 	s.processes--
+	s.closeDoor(r)
 	if r.notify >= 0 {
 		s.watch.Remove(r.notify)
 		delete(s.targets, r.notified)
@@ -224,6 +228,9 @@ func (s *Supervisor) logDone(key uint64) {
 
 // forgetRun forgets a run of which nothing is left.
 func (s *Supervisor) forgetRun(r *run) {
+	if c := s.checks[r.id]; c != nil && c.run == r && r.exited && r.logDone {
+		s.checkDone(c)
+	}
 	if r.exited && r.logDone && r.unit.runs[r.id.Gen] == r {
 		delete(r.unit.runs, r.id.Gen)
 		s.live--

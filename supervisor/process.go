@@ -11,6 +11,7 @@ import (
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/sys"
+	"github.com/sockd/sockd/units"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,6 +25,9 @@ func (u *unit) process(r *run, notifyAddress string, sockets []*socket, stored [
 	var names []string // LISTEN_FDNAMES
 	for _, k := range sockets {
 		p.Sockets, names = append(p.Sockets, k.held), append(names, k.name)
+	}
+	if r.door != 0 {
+		p.Sockets, names = append(p.Sockets, r.held("gate")), append(names, units.ReadySocket)
 	}
 	for _, e := range stored {
 		p.Sockets, names = append(p.Sockets, e.held), append(names, e.name)

@@ -52,6 +52,7 @@ type RunStatus struct {
 	Because string    `json:"because,omitempty"` // why it was told to leave
 	Status  string    `json:"status,omitempty"`  // STATUS= as it said
 	Errno   int       `json:"errno,omitempty"`   // ERRNO= as it said
+	Unready string    `json:"unready,omitempty"` // starting: what its readiness gate has found wrong
 }
 
 // A SocketStatus says how one held socket is. Queue, backlog and drops are read
@@ -155,7 +156,7 @@ func (s *Supervisor) instanceStatus(u *unit, i int) InstanceStatus {
 		st.Stored = append(st.Stored, e.name)
 	}
 	for _, m := range in.Runs {
-		rs := RunStatus{Gen: m.Gen, State: string(m.State), Stale: m.Stale, Because: m.Because}
+		rs := RunStatus{Gen: m.Gen, State: string(m.State), Stale: m.Stale, Because: m.Because, Unready: m.Unready}
 		if r := u.runs[m.Gen]; r != nil {
 			rs.Pid, rs.Started, rs.Status, rs.Errno = r.pid, r.asked, r.status, r.errno
 		}

@@ -65,7 +65,8 @@ type Supervisor struct {
 	events *eventLog
 
 	units       map[string]*unit
-	targets     map[uint64]target // by watch key
+	targets     map[uint64]target    // by watch key
+	checks      map[keeper.ID]*check // commands of readiness gates that run
 	lastKey     uint64
 	agenda      agenda
 	live        int    // run records in all units
@@ -84,6 +85,7 @@ type Supervisor struct {
 
 	requests chan request
 	fired    chan []uint64 // watch keys
+	gates    chan gateNews
 	quit     chan struct{}
 	view     atomic.Pointer[view]
 	changes  bell // rung with each publication
@@ -136,7 +138,7 @@ func New(cfg Config) *Supervisor {
 	return &Supervisor{
 		cfg: cfg, log: cfg.Log, keeper: cfg.keeper, heldControl: -1,
 		events: newEventLog(), units: map[string]*unit{}, targets: map[uint64]target{},
-		requests: make(chan request), fired: make(chan []uint64), quit: make(chan struct{}), started: make(chan struct{}),
+		requests: make(chan request), fired: make(chan []uint64), gates: make(chan gateNews), checks: map[keeper.ID]*check{}, quit: make(chan struct{}), started: make(chan struct{}),
 	}
 }
 
@@ -237,6 +239,8 @@ func (s *Supervisor) loop(ctx context.Context) error {
 			}
 		case key := <-s.logs.done:
 			s.logDone(key)
+		case n := <-s.gates:
+			s.gateSaid(n)
 		case r := <-s.requests:
 			r.done <- r.do()
 			if s.crashed != nil {
@@ -285,6 +289,7 @@ func (s *Supervisor) commit(u *unit, actions []machine.Action) {
 		s.perform(u, a)
 	}
 	s.settleStore(u)
+	s.settleGates(u)
 	s.trim(u)
 	at, ok := u.machine.Deadline()
 	s.agenda.set(u, at, ok)

@@ -79,6 +79,8 @@ type run struct {
 	exited   bool
 	status   string // STATUS=
 	errno    int    // ERRNO=
+	door     int    // its private socket, if it has a readiness gate that asks on one; else 0
+	gate     *gate  // asks whether it is ready; nil: nobody does
 	refused  int    // notify messages that did not count
 }
 
@@ -184,7 +186,7 @@ func machineSpec(conf *units.Unit) machine.Spec {
 	spec := machine.Spec{
 		Instances: sv.Instances,
 		OnDemand:  sv.Start == units.Demand,
-		Notify:    sv.Ready == units.ReadyNotify,
+		Notify:    sv.Ready == units.ReadyNotify || sv.Gate != nil,
 
 		StartTimeout: sv.StartTimeout,
 		StopTimeout:  sv.StopTimeout,
