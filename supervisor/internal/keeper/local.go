@@ -45,7 +45,8 @@ type Local struct {
 	cgroup    *sys.Cgroup  // nil: process trees are found by looking around
 	sweeper   sys.Sweeper
 	slots     chan struct{}
-	gate      gate // shut while this process hands itself over
+	spare     chan *sys.Leaf // a cgroup made ahead of time, after each start
+	gate      gate           // shut while this process hands itself over
 	journal   *journal
 
 	mu   sync.Mutex
@@ -71,7 +72,7 @@ func NewLocal(o Options) (*Local, error) {
 
 // newLocal makes one without a ledger. Children there are already are known to it.
 func newLocal(o Options, children ...int) (*Local, error) {
-	l := &Local{log: o.Log, out: o.Out, forgetful: o.Forgetful, slots: make(chan struct{}, atOnce), runs: map[ID]*run{}}
+	l := &Local{log: o.Log, out: o.Out, forgetful: o.Forgetful, slots: make(chan struct{}, atOnce), spare: make(chan *sys.Leaf, 1), runs: map[ID]*run{}}
 	if l.out == nil {
 		l.out = io.Discard
 	}
@@ -164,7 +165,7 @@ func (l *Local) fork(r *run, p Process, fds []int, output int) (*sys.Starting, e
 	spec.Argv, spec.Env, spec.PidEnv = p.Argv, p.Env, p.PidEnv
 	spec.Dir, spec.Umask, spec.Credential = p.Dir, p.Umask, (*sys.Credential)(p.Credential)
 	if l.cgroup != nil {
-		leaf, err := l.cgroup.NewLeaf()
+		leaf, err := l.takeLeaf()
 		if err != nil {
 			l.log.Warn("no cgroup", slog.String("run", r.id.String()), slog.Any("err", err))
 		}
@@ -192,6 +193,32 @@ func (l *Local) fork(r *run, p Process, fds []int, output int) (*sys.Starting, e
 		}
 		return s, spec.Leaf, err
 	})
+}
+
+// takeLeaf is the cgroup that was made ahead of time, or a new one.
+func (l *Local) takeLeaf() (*sys.Leaf, error) {
+	select {
+	case leaf := <-l.spare:
+		return leaf, nil
+	default:
+		return l.cgroup.NewLeaf()
+	}
+}
+
+// makeSpare makes a cgroup for the next run, when nobody waits for it.
+func (l *Local) makeSpare() {
+	if l.cgroup == nil || len(l.spare) > 0 {
+		return
+	}
+	leaf, err := l.cgroup.NewLeaf()
+	if err != nil {
+		return // the next run will say so
+	}
+	select {
+	case l.spare <- leaf:
+	default: // another run was quicker
+		leaf.Remove()
+	}
 }
 
 // Signal implements Keeper.
@@ -238,6 +265,11 @@ func (l *Local) Close() error {
 	case <-time.After(closePatience):
 	}
 	if l.cgroup != nil {
+		select {
+		case leaf := <-l.spare:
+			leaf.Remove()
+		default:
+		}
 		l.cgroup.Close()
 	}
 	return err

@@ -70,6 +70,7 @@ func (r *run) live(s *sys.Starting, err error) {
 	failure := s.Execed()
 	if failure == nil {
 		r.l.Post(Event{ID: r.id, Kind: Execed, Pid: s.Pid})
+		r.l.makeSpare()
 		r.l.gate.leave()
 		r.follow(s.Process)
 		return
@@ -82,6 +83,7 @@ func (r *run) live(s *sys.Starting, err error) {
 	}
 	r.finish(main)
 	r.bury(main)
+	r.removeLeaf()
 	r.l.journal.end(r.id)
 	r.l.Post(failed(r.id, failure))
 }
@@ -102,6 +104,7 @@ func (r *run) follow(main *sys.Process) {
 		ev.Code, ev.Err = -1, err.Error()
 	}
 	r.l.Post(ev)
+	r.removeLeaf() // its emptiness is known; whoever waits for the end need not wait for this
 }
 
 func failed(id ID, err error) Event {
@@ -174,12 +177,17 @@ func (r *run) finish(main *sys.Process) (status sys.Status, err error) {
 	return main.Wait()
 }
 
-// bury reaps the main process, whose status is known by now, and removes the cgroup.
+// bury reaps the main process, whose status is known by now.
 func (r *run) bury(main *sys.Process) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.buried = true
 	r.l.orphans.Reap(main)
+}
+
+func (r *run) removeLeaf() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.leaf != nil {
 		if err := r.leaf.Remove(); err != nil {
 			r.l.log.Warn("cgroup stays", slog.String("run", r.id.String()), slog.Any("err", err))
