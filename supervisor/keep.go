@@ -49,6 +49,7 @@ func Keep(argv []string, log *slog.Logger, care Care) (code int, err error) {
 			log.Warn("outer manager not told", "err", err)
 		}
 	}
+	sys.ReserveThreads(keeperThreads)
 	options := keeper.Options{Reap: true, Log: log}
 	duty := keeper.Duty{Argv: argv, Log: log, Outer: outer, Watchdog: care.Watchdog, Steady: care.Steady}
 	if options.Out = care.Log; care.Log == nil {
@@ -84,6 +85,10 @@ func Keep(argv []string, log *slog.Logger, care Care) (code int, err error) {
 	return keeper.Guard(local, duty)
 }
 
+// Threads made ahead, for when services have taken all that a container or a user
+// may have: the keeper must not end for want of one, and the supervisor need not.
+const keeperThreads, supervisorThreads = 16, 16
+
 // HandBack lets the keeper before this process go on, if this has been put in its
 // place by an upgrade and cannot go on by itself. Then it does not return.
 func HandBack(because string) { keeper.HandBack(because) }
@@ -116,6 +121,7 @@ func Attach() (*Keeper, error) {
 		return nil, fmt.Errorf("%s=%q is no descriptor", keeper.FDVariable, text)
 	}
 	syscall.CloseOnExec(fd)
+	sys.ReserveThreads(supervisorThreads)
 	remote, err := keeper.Dial(fd)
 	if err != nil {
 		return nil, fmt.Errorf("keeper: %s=%d: %w", keeper.FDVariable, fd, err)

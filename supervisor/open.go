@@ -188,9 +188,14 @@ func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
 	if err := s.save(b.unit); err != nil { // first: what is held, and where its path is, is then known
 		return nil, fmt.Errorf("unit %s: not saved: %w", b.unit.conf.Name, err)
 	}
-	for _, k := range b.made {
+	for i, k := range b.made {
 		if err := s.keeper.Hold(k.held, k.fd); err != nil {
-			return nil, fmt.Errorf("unit %s: socket %s: hold: %w", b.unit.conf.Name, k.name, err)
+			for _, held := range b.made[:i] {
+				s.keeper.Release(held.held)
+				held.fd = -1
+			}
+			b.undo()
+			return nil, fmt.Errorf("unit %s: socket %s: %w", b.unit.conf.Name, k.name, err)
 		}
 	}
 	for _, from := range b.taken {

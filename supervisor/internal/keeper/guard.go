@@ -95,12 +95,21 @@ func (g *guard) keep(first func() (code int, done bool, err error)) (code int, e
 		if err != nil {
 			g.Log.Error("supervisor not started", slog.Any("err", err))
 		}
+		if g.early >= g.SafeAfter-1 && g.holdsNothing() { // there is nothing to go on for
+			return 1, fmt.Errorf("no supervisor stays: %s", g.reason)
+		}
 		if g.ending && g.early > 2 { // nobody is left to stop the services in good order
 			g.endAll()
 			return 1, err
 		}
 		g.wait()
 	}
+}
+
+// holdsNothing tells whether no supervisor has come as far as to hold anything.
+func (g *guard) holdsNothing() bool {
+	inv, err := g.local.Inventory()
+	return err == nil && len(inv.Descriptors) == 0 && len(inv.Children) == 0 && len(inv.States) == 0
 }
 
 func (g *guard) defaults() {

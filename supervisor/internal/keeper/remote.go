@@ -83,6 +83,10 @@ func (r *Remote) tellLocked(o op, fds []int, pack func(*packer)) error {
 func (r *Remote) Hold(name string, fd int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	// The keeper's limit is ours. It would refuse too, but could not say so to the caller.
+	if err := roomFor(fd); err != nil {
+		return fmt.Errorf("hold %s: %w", name, err)
+	}
 	if err := r.tellLocked(opHold, []int{fd}, func(p *packer) { p.text(name) }); err != nil {
 		return err
 	}

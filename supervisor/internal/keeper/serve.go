@@ -228,16 +228,24 @@ func (s *session) note(what string, id ID, err error) {
 // the runs that are under way, and of the next supervisor.
 const reserve = 64
 
+// roomFor says whether a descriptor may be held, and others still be opened after it.
+func roomFor(fd int) error {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || uint64(fd)+reserve <= limit.Cur {
+		return nil
+	}
+	return fmt.Errorf("%w: of %d descriptors that sockd may have, %d are kept free; raise the limit (ulimit -n, LimitNOFILE=)", unix.EMFILE, limit.Cur, reserve)
+}
+
 func (s *session) hold(u *unpacker, fd int) error {
 	name := u.text()
 	if err := u.end(); err != nil {
 		unix.Close(fd)
 		return err
 	}
-	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && uint64(fd)+reserve > limit.Cur {
+	if err := roomFor(fd); err != nil {
 		unix.Close(fd)
-		s.log.Error("not held: too many descriptors", slog.String("name", name), slog.Uint64("limit", limit.Cur))
+		s.log.Error("not held", slog.String("name", name), slog.Any("err", err))
 		return nil // whoever is to be given it will say that it is not held
 	}
 	if err := s.local.Hold(name, fd); err != nil {

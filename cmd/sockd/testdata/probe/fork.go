@@ -29,6 +29,21 @@ func brood(n int) int {
 	return 0
 }
 
+// sleeper forks a process that waits for SIGKILL; 0 if there is none to be had.
+//
+//go:norace
+//go:noinline
+func sleeper() int {
+	pid, _, err := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if err != 0 {
+		return 0
+	}
+	for pid == 0 {
+		syscall.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
+	}
+	return int(pid)
+}
+
 func unsafePointer(b *[64]byte) unsafe.Pointer { return unsafe.Pointer(b) }
 
 func field(status, name string) string {
