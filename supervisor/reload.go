@@ -6,6 +6,7 @@ import (
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/machine"
+	"github.com/sockd/sockd/supervisor/internal/sys"
 	"github.com/sockd/sockd/units"
 )
 
@@ -140,7 +141,7 @@ func (s *Supervisor) plan(set *units.Set) (*reloading, error) {
 func (s *Supervisor) respec(u *unit, conf *units.Unit, replace bool) {
 	begins := u.removed || u.conf.Service == nil
 	u.conf, u.removed, u.canary = conf, false, nil
-	s.setOptions(u)
+	s.changeOptions(u)
 	if conf.Service == nil {
 		s.handle(u, machine.Stop{})
 		return
@@ -155,6 +156,23 @@ func (s *Supervisor) respec(u *unit, conf *units.Unit, replace bool) {
 		s.handle(u, machine.Start{})
 	}
 	s.rewatch(u)
+}
+
+// changeOptions gives the sockets that a unit keeps the options that its file has now.
+func (s *Supervisor) changeOptions(u *unit) {
+	was := make([]*sys.Options, len(u.sockets))
+	for i, k := range u.sockets {
+		was[i] = k.options
+	}
+	s.setOptions(u)
+	for i, k := range u.sockets {
+		if was[i] == nil {
+			continue
+		}
+		for _, w := range sys.ChangeOptions(k.fd, was[i], k.options) {
+			s.log.Warn("option not changed", "unit", u.conf.Name, "socket", k.where(), "err", w)
+		}
+	}
 }
 
 // start begins a new unit's life.
