@@ -220,6 +220,9 @@ func (p *Process) waitForeign(fd int) (Status, error) {
 		}
 		return Status{Code: ws.ExitStatus()}, nil
 	case poll[0].Revents&unix.POLLHUP == 0 && err == nil:
+		if st, ok := p.zombieStatus(fd); ok {
+			return st, nil
+		}
 		// A zombie. The reaping wakes us (POLLHUP, Linux 6.9).
 		p.pidfd.SetReadDeadline(time.Now().Add(patience))
 		return Status{}, unix.EAGAIN
