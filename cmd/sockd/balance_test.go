@@ -23,8 +23,11 @@ var balanceFull = flag.Bool("balance", false, "measure in full what the Balance 
 
 // either is how much there is to do: short, or in full with -balance.
 func either(short, full int) int {
-	if *balanceFull {
+	switch {
+	case *balanceFull:
 		return full
+	case testing.Short():
+		return max(short/4, 1)
 	}
 	return short
 }
@@ -156,12 +159,12 @@ func (e *entry) lossless(t *testing.T, killed bool) {
 // Point 1: four siblings at 2,500 connections a second, one replaced, or killed, every 100 ms.
 func TestBalanceRolling(t *testing.T) {
 	c := &contest{t: t, rounds: either(1, 20)}
-	main, beside := either(10000, 500000), either(600, 100000)
+	main, beside := either(10000, 500000), either(500, 100000)
 	best := (&balanced{Name: "best", Instances: 4}).up(t)
 	level := best.level()
-	quiet := c.add(best.quiet(level+", no restarts", either(1000, main)))
+	quiet := c.add(best.quiet(level+", no restarts", either(500, main)))
 	plan := c.add(best.planned(level+", replaced", main))
-	kill := c.add(best.killed(level+", killed", either(2000, beside)))
+	kill := c.add(best.killed(level+", killed", either(1500, beside)))
 	for _, l := range []string{"classic-bpf", "hash"} {
 		if l == level {
 			continue
@@ -182,13 +185,9 @@ func TestBalanceRolling(t *testing.T) {
 	})
 	held := c.entries[1:]
 
-	address := freePort(t)
-	crew := newCrew(t, 4, nil, nil, inC(t), fmt.Sprint(startUp.Milliseconds()), port(address))
-	own := volley{Address: address, Rate: balanceRate}
-	c.add(&entry{name: "binding for themselves, new one first", count: beside, volley: own, every: 100 * time.Millisecond,
-		disturb: func(i int) (bool, error) { return true, crew.relieve(i % 4) }})
-	c.add(&entry{name: "binding for themselves, killed", count: beside, volley: own, every: 100 * time.Millisecond,
-		disturb: func(i int) (bool, error) { return true, crew.again(i%4, syscall.SIGKILL) }})
+	if *balanceFull {
+		c.themselves(beside)
+	}
 	c.run()
 
 	quiet.lossless(t, false)
@@ -201,6 +200,17 @@ func TestBalanceRolling(t *testing.T) {
 	t.Logf("promise N2: %s: %d connections through %d replacements of 4 siblings, %d lost, p99.9 %.2f times that without; %d through %d SIGKILLs, %d lost, %d in the victims' hands, longest wait %s ms",
 		level, plan.tally.all(), 4*plan.events, plan.tally.lost(), ratio(plan.tally.at(.999), quiet.tally.at(.999)),
 		kill.tally.all(), kill.events, kill.tally.lost(), kill.tally.InHand, ms(kill.tally.at(1)))
+}
+
+// themselves adds processes that bind for themselves.
+func (c *contest) themselves(count int) {
+	address := freePort(c.t)
+	crew := newCrew(c.t, 4, nil, nil, inC(c.t), fmt.Sprint(startUp.Milliseconds()), port(address))
+	own := volley{Address: address, Rate: balanceRate}
+	c.add(&entry{name: "binding for themselves, new one first", count: count, volley: own, every: 100 * time.Millisecond,
+		disturb: func(i int) (bool, error) { return true, crew.relieve(i % 4) }})
+	c.add(&entry{name: "binding for themselves, killed", count: count, volley: own, every: 100 * time.Millisecond,
+		disturb: func(i int) (bool, error) { return true, crew.again(i%4, syscall.SIGKILL) }})
 }
 
 // apart puts the test's goroutine, for good, and what it starts into a network
