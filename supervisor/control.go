@@ -107,10 +107,12 @@ func (s *Supervisor) Handler() http.Handler {
 	mux.HandleFunc("POST /v1/reload", s.postReload)
 	mux.HandleFunc("POST /v1/upgrade", s.postUpgrade)
 	mux.HandleFunc("GET /v1/upgrade", s.getUpgrade)
+	m := s.newMetrics()
+	mux.HandleFunc("GET /metrics", m.serve)
 	mux.HandleFunc("GET /healthz", s.getHealth)
 	mux.HandleFunc("GET /readyz", s.getReady)
 	mux.HandleFunc("/", otherwise(mux))
-	return bounded(mux)
+	return m.timed(bounded(mux))
 }
 
 // An APIError is the body of every answer that is not a success.

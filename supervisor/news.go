@@ -65,6 +65,8 @@ func (s *Supervisor) exited(u *unit, r *run, ev keeper.Event) machine.Event {
 	if i := r.id.Instance - 1; i < len(u.lastExit) {
 		if last := u.lastExit[i]; last.Gen == exit.Gen { // saved before a crash, and not acknowledged
 			exit = last
+		} else {
+			u.exits[i] = countExit(u.exits[i], exit.Code, exit.Signal)
 		}
 		u.lastExit[i] = exit
 	}

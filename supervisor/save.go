@@ -31,6 +31,7 @@ type savedPlace struct {
 	Starts   int
 	Since    time.Time
 	LastExit *ExitStatus `json:",omitempty"`
+	Exits    []ExitCount `json:",omitempty"`
 }
 
 // A savedFact is what people want to know of a run.
@@ -125,7 +126,7 @@ func (u *unit) saveFacts(to *savedUnit) {
 		return
 	}
 	for i := range u.starts {
-		p := savedPlace{Starts: u.starts[i], Since: u.since[i]}
+		p := savedPlace{Starts: u.starts[i], Since: u.since[i], Exits: u.exits[i]}
 		if u.lastExit[i].Gen != 0 {
 			p.LastExit = &u.lastExit[i]
 		}
@@ -146,7 +147,7 @@ func (u *unit) recallFacts(from savedUnit) {
 	u.lastCode, u.facts = from.LastCode, from.Runs
 	for i, p := range from.Places {
 		if i < len(u.starts) {
-			u.starts[i], u.since[i] = p.Starts, p.Since
+			u.starts[i], u.since[i], u.exits[i] = p.Starts, p.Since, p.Exits
 			if p.LastExit != nil {
 				u.lastExit[i] = *p.LastExit
 			}

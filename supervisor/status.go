@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/machine"
+	"github.com/sockd/sockd/supervisor/internal/steer"
 	"github.com/sockd/sockd/supervisor/internal/sys"
 )
 
@@ -39,6 +40,7 @@ type InstanceStatus struct {
 	Runs     []RunStatus `json:"runs"`
 	Stored   []string    `json:"stored,omitempty"` // names in the descriptor store, in the order in which they came
 	LastExit *ExitStatus `json:"last_exit,omitempty"`
+	Exits    []ExitCount `json:"exits,omitempty"` // of all its processes that have ended
 	until    machine.Instant
 }
 
@@ -58,21 +60,23 @@ type RunStatus struct {
 // A SocketStatus says how one held socket is. Queue, backlog and drops are read
 // when the status is asked for.
 type SocketStatus struct {
-	Unit     string `json:"unit"`
-	Name     string `json:"name"`
-	Network  string `json:"network"`
-	Address  string `json:"address"` // as bound
-	Instance int    `json:"instance,omitempty"`
-	Inode    uint64 `json:"inode"`
-	Held     string `json:"held"`
-	Steering string `json:"steering,omitempty"` // ebpf, classic-bpf or hash: how a sibling's share of new connections is set
-	Weight   int    `json:"weight"`             // of siblings: 0 gets nothing new
-	Watched  bool   `json:"watched"`            // a connection would start the service
-	Queued   int    `json:"queued"`
-	Backlog  int    `json:"backlog,omitempty"`
-	Drops    uint64 `json:"drops,omitempty"`
-	Error    string `json:"error,omitempty"`
+	Unit     string  `json:"unit"`
+	Name     string  `json:"name"`
+	Network  string  `json:"network"`
+	Address  string  `json:"address"` // as bound
+	Instance int     `json:"instance,omitempty"`
+	Inode    uint64  `json:"inode"`
+	Held     string  `json:"held"`
+	Steering string  `json:"steering,omitempty"` // ebpf, classic-bpf or hash: how a sibling's share of new connections is set
+	Weight   int     `json:"weight"`             // of siblings: 0 gets nothing new
+	Watched  bool    `json:"watched"`            // a connection would start the service
+	Queued   int     `json:"queued"`
+	Backlog  int     `json:"backlog,omitempty"`
+	Drops    uint64  `json:"drops,omitempty"`
+	Steered  *uint64 `json:"steered,omitempty"` // connections or datagrams sent to this sibling, where somebody counts
+	Error    string  `json:"error,omitempty"`
 	fd       int
+	group    steer.Group
 }
 
 // A view is every unit, as readers see them: they never wait for the loop, and of
@@ -131,7 +135,7 @@ func (s *Supervisor) statusOf(u *unit) *UnitStatus {
 		ks := SocketStatus{Unit: u.conf.Name, Name: k.name, Network: k.addr.Network, Address: k.real,
 			Instance: k.instance, Inode: k.inode, Held: k.held, Watched: watched, Weight: 1, fd: k.fd}
 		if g := u.groupOf(k); g != nil {
-			ks.Steering = g.steer.Level().String()
+			ks.Steering, ks.group = g.steer.Level().String(), g.steer
 			if k.instance <= len(u.machine.Weights) {
 				ks.Weight = u.machine.Weights[k.instance-1]
 			}
@@ -150,7 +154,7 @@ func (s *Supervisor) instanceStatus(u *unit, i int) InstanceStatus {
 		st.NextIn = max(0, time.Duration(in.Until-s.now())).Round(time.Millisecond).String()
 	}
 	if last := u.lastExit[i]; last.Gen != 0 {
-		st.LastExit = &last
+		st.LastExit, st.Exits = &last, u.exits[i]
 	}
 	for _, e := range u.storedOf(i + 1) {
 		st.Stored = append(st.Stored, e.name)
@@ -231,6 +235,7 @@ func (st *UnitStatus) fresh(s *Supervisor) UnitStatus {
 		}
 		k.Queued, k.Backlog, k.Drops = queued, backlog, drops
 	}
+	readCounts(c.Sockets)
 	c.Instances = slices.Clone(st.Instances)
 	for i := range c.Instances {
 		if in := &c.Instances[i]; in.NextIn != "" {

@@ -30,12 +30,13 @@ type unit struct {
 	begun      bool            // it has been started, or was taken up as one that had
 	removed    bool            // configuration has it no more: forgotten when nothing is left
 
-	canary    *canary      // under way; nil: none
-	canaryEnd string       // how the last one ended
-	lastCode  int          // of the last exit nobody asked for, as shells have it
-	starts    []int        // per instance, for people
-	since     []time.Time  // per instance: when its condition changed
-	lastExit  []ExitStatus // per instance
+	canary    *canary       // under way; nil: none
+	canaryEnd string        // how the last one ended
+	lastCode  int           // of the last exit nobody asked for, as shells have it
+	starts    []int         // per instance, for people
+	since     []time.Time   // per instance: when its condition changed
+	lastExit  []ExitStatus  // per instance
+	exits     [][]ExitCount // per instance
 
 	facts map[uint64]savedFact // by generation, of runs of a supervisor before us
 
@@ -102,6 +103,7 @@ func (u *unit) resize() {
 		u.starts = append(u.starts, 0)
 		u.since = append(u.since, time.Now())
 		u.lastExit = append(u.lastExit, ExitStatus{})
+		u.exits = append(u.exits, nil)
 	}
 }
 
