@@ -35,6 +35,9 @@ func DefaultRuntimeDir() string {
 // it stays locked whoever supervises.
 const lockHeld = "lock"
 
+// lockName is the lock's name in the runtime folder.
+const lockName = "lock"
+
 // madeState is the name of the saved list of folders made for the runtime folder.
 const madeState = "made/"
 
@@ -113,7 +116,7 @@ func (d *runtimeDir) make() error {
 
 // take locks the folder, or says who has.
 func (d *runtimeDir) take(k keeper.Keeper, pid int) error {
-	name := filepath.Join(d.path, "lock")
+	name := filepath.Join(d.path, lockName)
 	for {
 		fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 		if err != nil {
@@ -141,18 +144,23 @@ func (d *runtimeDir) take(k keeper.Keeper, pid int) error {
 	return nil
 }
 
-// lockPatience is how long the supervisor of a keeper that has been killed may take
-// to notice: it has the lock too.
-const lockPatience = 5 * time.Second
+const (
+	// lockPatience is how long a keeper may take to die that has been killed just now.
+	lockPatience = 250 * time.Millisecond
+	// deadPatience is how long the supervisor of a dead keeper may take to notice: it
+	// has the lock too.
+	deadPatience = 5 * time.Second
+)
 
-// lockFile locks the runtime folder. It waits only if the keeper that is named there
-// is dead.
+// lockFile locks the runtime folder. It waits a moment for whoever has it, and
+// longer if the keeper that is named there dies.
 func lockFile(fd int) error {
 	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-	if pid := pidIn(fd); err == nil || pid == 0 || living(pid) {
+	pid := pidIn(fd)
+	if err == nil || pid == 0 {
 		return err
 	}
-	locked := make(chan error, 1)
+	locked, dead := make(chan error, 1), make(chan struct{})
 	go func() {
 		for {
 			if err := unix.Flock(fd, unix.LOCK_EX); err != unix.EINTR {
@@ -161,21 +169,30 @@ func lockFile(fd int) error {
 			}
 		}
 	}()
-	select {
-	case err := <-locked:
-		return err
-	case <-time.After(lockPatience):
-		return err // and this process is about to end
+	late := time.NewTimer(lockPatience)
+	defer late.Stop()
+	keeper, gone := sys.Open(pid)
+	if gone == nil {
+		defer keeper.Close() // ends the wait
+		go func() {
+			if keeper.WaitDead() == nil {
+				close(dead)
+			}
+		}()
+	} else if errors.Is(gone, unix.ESRCH) {
+		close(dead)
 	}
-}
-
-func living(pid int) bool {
-	p, err := sys.Open(pid)
-	if err != nil {
-		return !errors.Is(err, unix.ESRCH)
+	for {
+		select {
+		case err := <-locked:
+			return err
+		case <-dead:
+			dead = nil
+			late.Reset(deadPatience)
+		case <-late.C:
+			return err // and what waits for the lock gets nothing: its descriptor is closed
+		}
 	}
-	defer p.Close()
-	return p.Alive() // and no zombie that nobody has reaped yet
 }
 
 // pidIn is the pid written into a lock file; 0 if there is none.
@@ -204,7 +221,7 @@ func (d *runtimeDir) close(k keeper.Keeper) {
 		return
 	}
 	d.removeRecords(k)
-	os.Remove(filepath.Join(d.path, "lock"))
+	os.Remove(filepath.Join(d.path, lockName))
 	k.Release(lockHeld)
 	k.Save(madeState, nil)
 	d.removeMade()

@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	os.RemoveAll(builtIn)
+	os.RemoveAll(variants.dir)
 	os.Exit(code)
 }
 
