@@ -75,6 +75,8 @@ func (u *Unit) checkQueue(n int, in *Instance) string {
 		return "flushed for nothing"
 	case in.Away && !u.wished(n):
 		return "not wished, and replaced"
+	case in.Away && (in.Ended || u.waits(n, in)):
+		return "away, and nobody comes"
 	case in.Away && in.ready() && (!stale || in.EmptyBy == 0 || u.Paused):
 		return "away, and serving"
 	case in.EmptyBy != 0 && (!in.ready() || !u.Spec.Steered || !u.siblingServes(n)):

@@ -76,6 +76,7 @@ func TestCheck(t *testing.T) {
 		{"flush without steering", "boot", func(u *Unit) { u.Instances[0].FlushAt = 1 }, "not steered away"},
 		{"flushed for nothing", "boot steered flush", func(u *Unit) { u.Instances[0].Flushed = true }, "flushed for nothing"},
 		{"away while down", "boot", func(u *Unit) { u.Step(birth, Stop{}); u.Instances[0].Away = true }, "not wished, and replaced"},
+		{"away and ended", "boot exclusive restart=no", func(u *Unit) { down(u); u.Instances[0].Away = true }, "nobody comes"},
 		{"away and serving", "boot exclusive", func(u *Unit) { u.Instances[0].Away = true }, "away, and serving"},
 		{"away and paused", "boot steered exclusive instances=2", func(u *Unit) {
 			u.Step(birth, Replace{Upto: 1})

@@ -10,7 +10,7 @@ var faults = []mutant{
 	{"a backoff that ends now has not ended", "settle.go", "in.Until <= s.now", "in.Until < s.now"},
 	{"a start before its backoff is over", "settle.go", "!in.Ended && in.Until == 0", "!in.Ended"},
 	{"a stop timeout that never ends", "settle.go", "case run.State == Draining && passed:", "case false:"},
-	{"a deadline that stays when it was kept", "step.go", "run.State, run.ReadyAt, run.Deadline = Ready, s.now, s.after(run.Watchdog)", "run.State, run.ReadyAt = Ready, s.now"},
+	{"a deadline that stays when it was kept", "step.go", "= Ready, s.now, s.after(run.Watchdog)", "= Ready, s.now, run.Deadline"},
 	{"no time to leave by itself", "step.go", "\"stopping by itself\", s.after(s.Spec.StopTimeout)", "\"stopping by itself\", run.Deadline"},
 	{"asking for time makes it shorter", "step.go", "max(run.Deadline, s.now.Add(ev.Extend))", "s.now.Add(ev.Extend)"},
 	{"a sign of life is not heard", "step.go", "(ev.Alive || ev.Watchdog > 0)", "ev.Watchdog > 0"},
