@@ -197,8 +197,8 @@ func TestBalanceRolling(t *testing.T) {
 		}
 		e.lossless(t, strings.Contains(e.name, "killed"))
 	}
-	t.Logf("promise N2: %s: %d connections through %d replacements of 4 siblings, %d lost, p99.9 %.2f times that without; %d through %d SIGKILLs, %d lost, %d in the victims' hands, longest wait %s ms",
-		level, plan.tally.all(), 4*plan.events, plan.tally.lost(), ratio(plan.tally.at(.999), quiet.tally.at(.999)),
+	t.Logf("promise N2: %s: %d connections through %d replacements of 4 siblings, %d lost, p99.9 %s ms (%s ms without); %d through %d SIGKILLs, %d lost, %d in the victims' hands, longest wait %s ms",
+		level, plan.tally.all(), 4*plan.events, plan.tally.lost(), ms(plan.tally.at(.999)), ms(quiet.tally.at(.999)),
 		kill.tally.all(), kill.events, kill.tally.lost(), kill.tally.InHand, ms(kill.tally.at(1)))
 }
 
@@ -229,5 +229,3 @@ func apart(t *testing.T) {
 		t.Skipf("net.ipv4.tcp_migrate_req: %v", err)
 	}
 }
-
-func ratio(a, b time.Duration) float64 { return float64(a) / float64(max(b, 1)) }

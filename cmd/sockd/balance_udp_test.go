@@ -55,6 +55,9 @@ func themselves(t *testing.T) way {
 func TestBalanceFlows(t *testing.T) {
 	var ways []way
 	for _, level := range []string{"", "classic-bpf", "hash"} {
+		if level != "" && testing.Short() && !*balanceFull {
+			continue
+		}
 		b := (&balanced{Name: "web", Level: level, Go: true, Role: "udp", Instances: 4}).up(t)
 		name := b.level()
 		if level != "" && level == ways[0].name {
