@@ -69,6 +69,7 @@ type gate struct {
 	conf    *units.Gate
 	address string // of the door
 	door    int    // a duplicate of it, for the goroutine that asks; -1 if there is none
+	asked   bool   // a connection of ours is in the door's queue, or has been accepted
 	closed  context.CancelFunc
 }
 

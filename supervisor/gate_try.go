@@ -70,20 +70,21 @@ func connect(ctx context.Context, g *gate) (net.Conn, error) {
 
 // tryAccept connects and waits until somebody has accepted. The kernel lets a
 // connection in before anybody has: whether somebody did shows in the queue of the
-// listener, which becomes empty. Only this run has it, and we never accept. A
-// connection of an earlier try that is still in the queue is question enough.
+// listener, which becomes empty. Only this run has it, and we never accept. One
+// connection is question enough, be it of an earlier try or of a supervisor before us.
 func tryAccept(ctx context.Context, g *gate) error {
 	queued, err := waiting(g.door)
 	if err != nil {
 		return err
 	}
-	if !queued {
+	if !queued && !g.asked {
 		c, err := connect(ctx, g)
 		if err != nil {
 			return err
 		}
 		defer c.Close()
 	}
+	g.asked = true
 	// The kernel tells when a queue is no longer empty, and not when it is: so we look,
 	// at first soon, then seldom.
 	for wait := time.Millisecond; ; wait = min(2*wait, g.conf.Interval) {
