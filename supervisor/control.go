@@ -45,7 +45,9 @@ func (s *Supervisor) serveControl(dir *runtimeDir, ln net.Listener) (stop func()
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	go server.Serve(ln)
+	leave := s.keepDoor(dir, func(ln net.Listener) { server.Serve(ln) })
 	return func() {
+		leave()
 		server.Close()
 		if s.crashed != nil {
 			return
@@ -61,6 +63,11 @@ func (s *Supervisor) listenControl(path string) (net.Listener, error) {
 	if s.heldControl >= 0 {
 		return listenerOf(s.heldControl)
 	}
+	return s.makeControl(path)
+}
+
+// makeControl makes one, and has the keeper hold it in place of any other.
+func (s *Supervisor) makeControl(path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ type logs struct {
 	finishing []uint64         // to be read to their end, readable or not
 	wake      int              // an eventfd: look at finishing
 
+	blind bool   // there is no tee(2): what is read is out of the pipe
 	glass [2]int // a pipe to look at another pipe through
 	buf   []byte
 	keep  func(src source, rest []byte) // keeps an unfinished line; nil forgets it
@@ -183,7 +184,14 @@ func (l *logs) readOnce(p *pipe, key uint64) bool {
 // look reads what is in the pipe, up to one buffer, into buf, and leaves it there.
 // No bytes and no error is the end.
 func (l *logs) look(fd int) (int, error) {
+	if l.blind {
+		return unix.Read(fd, l.buf)
+	}
 	n, err := unix.Tee(fd, l.glass[1], len(l.buf), unix.SPLICE_F_NONBLOCK)
+	if err == unix.ENOSYS || err == unix.EPERM { // a container's filter
+		l.blind = true
+		return l.look(fd)
+	}
 	if err != nil || n == 0 {
 		return 0, err
 	}
@@ -199,6 +207,9 @@ func (l *logs) look(fd int) (int, error) {
 
 // takeOut removes n bytes that have been dealt with; they are there.
 func (l *logs) takeOut(fd, n int) {
+	if l.blind {
+		return
+	}
 	for n > 0 {
 		m, err := unix.Read(fd, l.buf[:n])
 		if err != nil && !errors.Is(err, unix.EINTR) {
@@ -226,4 +237,13 @@ func (l *logs) forget(key uint64, p *pipe) {
 func closePair(p [2]int) {
 	unix.Close(p[0])
 	unix.Close(p[1])
+}
+
+// outputFailed says that lines of services cannot be written, and when they can again.
+func (s *Supervisor) outputFailed(lost int, err error) {
+	if err != nil {
+		s.log.Error("output lost", "err", err)
+		return
+	}
+	s.log.Warn("output again", "lost", lost)
 }

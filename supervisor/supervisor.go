@@ -172,7 +172,8 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		return fmt.Errorf("watch: %w", err)
 	}
 	defer s.watch.Close()
-	if s.logs, err = newLogs(&lineWriter{out: s.cfg.Output, format: s.cfg.Format, colour: s.cfg.Colour, now: time.Now}, s.keepRest); err != nil {
+	lines := &lineWriter{out: s.cfg.Output, format: s.cfg.Format, colour: s.cfg.Colour, now: time.Now, failed: s.outputFailed}
+	if s.logs, err = newLogs(lines, s.keepRest); err != nil {
 		return fmt.Errorf("logs: %w", err)
 	}
 	defer s.logs.close()

@@ -121,6 +121,9 @@ func TestFaultMissingCalls(t *testing.T) {
 				r, dir, address := web(t, world{Answers: map[string]int{call: int(errno)}})
 				r.line("web@1 ready")
 				exercise(t, r, dir, address)
+				if !strings.Contains(r.stdout.String(), "web@1 | serving\n") {
+					t.Errorf("output: %q", r.stdout.String())
+				}
 			})
 		}
 	}

@@ -33,6 +33,7 @@ type world struct {
 	ReadOnly   bool              // … and nobody can write to it
 	NoProc     bool              // … and has no /proc
 	Tmpfs      []string          // … and has these folders in memory
+	Full       string            // this folder has room for names and for not one byte
 	LowPorts   bool              // everybody may bind ports from 0
 	NoCgroup   bool              // /sys/fs/cgroup is empty
 	Answers    map[string]int    // system calls, and the errno that a filter answers them with
@@ -51,6 +52,7 @@ type world struct {
 	Vars       map[string]string // more of it
 
 	stdout *os.File // nil: kept in running.stdout
+	stderr *os.File // nil: its lines come to running.lines
 }
 
 const worldVariable = "TEST_WORLD"
@@ -197,6 +199,11 @@ func (w *world) mount() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("private: %w", err)
 	}
+	if w.Full != "" {
+		if err := fill(w.Full); err != nil {
+			return fmt.Errorf("full folder: %w", err)
+		}
+	}
 	if w.Root == "" {
 		if w.NoCgroup {
 			if err := unix.Mount("none", "/sys/fs/cgroup", "tmpfs", unix.MS_RDONLY, ""); err != nil {
@@ -245,6 +252,14 @@ func (w *world) mount() error {
 		return unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
 	}
 	return nil
+}
+
+// fill mounts a file system of one page, and takes the page.
+func fill(dir string) error {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4k,mode=0700"); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 4096), 0o600)
 }
 
 // programs builds sockd and the probe once, static, and returns their folder.
@@ -360,6 +375,9 @@ func (w world) start(t testing.TB, dir string) *running {
 		t.Fatal(err)
 	}
 	cmd.Stderr, cmd.Stdout = write, w.stdout
+	if w.stderr != nil {
+		cmd.Stderr = w.stderr
+	}
 	if w.stdout == nil {
 		cmd.Stdout = &r.stdout
 	}

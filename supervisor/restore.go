@@ -1,0 +1,139 @@
+package supervisor
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// A doorkeeper sees that the runtime folder stays what it is: cleaners of temporary
+// files, and people, remove such things under a running sockd. Nobody could reach it
+// then, and a second one could start on the same folder.
+type doorkeeper struct {
+	s     *Supervisor
+	dir   *runtimeDir
+	serve func(net.Listener)
+	file  *os.File // inotify(7)
+	ino   uint64   // of the control socket's path
+}
+
+// keepDoor begins to look after the folder, until stop is called.
+func (s *Supervisor) keepDoor(dir *runtimeDir, serve func(net.Listener)) (stop func()) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		s.log.Warn("runtime folder not watched", "err", err)
+		return func() {}
+	}
+	d := &doorkeeper{s: s, dir: dir, serve: serve, file: os.NewFile(uintptr(fd), "inotify")}
+	d.ino, _ = inodeAt(d.control())
+	d.look()
+	go d.keep()
+	return func() { d.file.Close() }
+}
+
+func (d *doorkeeper) control() string { return filepath.Join(d.dir.path, ControlSocket) }
+
+// look watches the folder that is there now.
+func (d *doorkeeper) look() {
+	raw, err := d.file.SyscallConn()
+	if err == nil {
+		raw.Control(func(fd uintptr) {
+			_, err = unix.InotifyAddWatch(int(fd), d.dir.path, unix.IN_DELETE|unix.IN_MOVED_FROM|unix.IN_DELETE_SELF|unix.IN_MOVE_SELF|unix.IN_ONLYDIR)
+		})
+	}
+	if err != nil {
+		d.s.log.Warn("runtime folder not watched", "err", err)
+	}
+}
+
+// keep restores after each change that matters.
+func (d *doorkeeper) keep() {
+	buf := make([]byte, 16<<10)
+	for {
+		if d.gone() {
+			d.s.ask(context.Background(), d.restore)
+		}
+		for {
+			n, err := d.file.Read(buf)
+			if err != nil {
+				return
+			}
+			if concerns(buf[:n]) {
+				break
+			}
+		}
+	}
+}
+
+// concerns tells whether events are about more than the records, which come and go.
+func concerns(events []byte) bool {
+	for len(events) >= unix.SizeofInotifyEvent {
+		mask, size := binary.NativeEndian.Uint32(events[4:]), int(binary.NativeEndian.Uint32(events[12:]))
+		name := string(bytes.TrimRight(events[unix.SizeofInotifyEvent:unix.SizeofInotifyEvent+size], "\x00"))
+		if mask&(unix.IN_DELETE|unix.IN_MOVED_FROM) == 0 || name == ControlSocket || name == lockName {
+			return true
+		}
+		events = events[unix.SizeofInotifyEvent+size:]
+	}
+	return false
+}
+
+// gone tells whether the path of the control socket or of the lock is another's.
+func (d *doorkeeper) gone() bool {
+	var lock unix.Stat_t
+	unix.Fstat(d.dir.lock, &lock)
+	there, _ := inodeAt(filepath.Join(d.dir.path, lockName))
+	control, _ := inodeAt(d.control())
+	return control == 0 || control != d.ino || there != lock.Ino
+}
+
+// restore makes the folder again and opens a new control socket in it; who has
+// connected to the old one keeps his connection. It runs in the loop.
+func (d *doorkeeper) restore() error {
+	if d.s.stopping || !d.gone() {
+		return nil
+	}
+	err := d.reopen()
+	if err != nil {
+		d.s.log.Error("runtime folder lost", "path", d.dir.path, "err", err)
+		return nil
+	}
+	d.s.log.Warn("runtime folder restored", "path", d.dir.path, "because", "somebody has removed the control socket or the lock")
+	return nil
+}
+
+func (d *doorkeeper) reopen() error {
+	if err := d.dir.make(); err != nil {
+		return fmt.Errorf("runtime folder: %w", err)
+	}
+	d.look()
+	var lock unix.Stat_t
+	unix.Fstat(d.dir.lock, &lock)
+	if there, _ := inodeAt(filepath.Join(d.dir.path, lockName)); there != lock.Ino {
+		if err := d.dir.take(d.s.keeper, d.s.pid()); err != nil {
+			return err
+		}
+	}
+	ln, err := d.s.makeControl(d.control())
+	if err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	d.ino, _ = inodeAt(d.control())
+	go d.serve(ln)
+	return d.s.keepRecords(d.dir)
+}
+
+// inodeAt is the inode of what lies at path; 0 if there is nothing.
+func inodeAt(path string) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return 0, err
+	}
+	return st.Ino, nil
+}
