@@ -86,10 +86,10 @@ func preparedCgroups(b *testing.B, n int) string {
 }
 
 // startFloor runs the floor and returns where its sockets are.
-func startFloor(b *testing.B, mode string, n int, env string, service ...string) []unix.Sockaddr {
+func startFloor(b *testing.B, mode string, n int, cgroups, env string, service ...string) []unix.Sockaddr {
 	b.Helper()
 	floor, program := floorPrograms(b)
-	cmd := exec.Command(floor, append([]string{mode, strconv.Itoa(n), preparedCgroups(b, n), program}, service...)...)
+	cmd := exec.Command(floor, append([]string{mode, strconv.Itoa(n), cgroups, program}, service...)...)
 	cmd.Env = []string{env}
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
