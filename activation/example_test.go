@@ -40,6 +40,28 @@ func ExampleListeners() {
 	// Output: started by hand
 }
 
+// A service that is no web server answers its readiness gate by itself: with
+// ready = { tcp = true } it is ready once it has accepted a connection there.
+func ExampleListeners_ready() {
+	gates, err := activation.Listeners("ready")
+	if err != nil && !errors.Is(err, activation.ErrNotActivated) {
+		fmt.Println(err) // the unit has no such gate
+	}
+	for _, gate := range gates {
+		go func() {
+			for {
+				c, err := gate.Accept()
+				if err != nil {
+					return
+				}
+				c.Close()
+			}
+		}()
+	}
+	fmt.Println(len(gates), "gates")
+	// Output: 0 gates
+}
+
 func ExamplePacketConns() {
 	conns, err := activation.PacketConns("dns")
 	fmt.Println(len(conns), errors.Is(err, activation.ErrNotActivated))

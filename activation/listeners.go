@@ -12,6 +12,11 @@ import (
 // process was not given any, so that a caller can listen by itself, and an error
 // that says what there is when no listener has that name. Closing one never removes
 // a Unix path: whoever made it does. Protocol: sd_listen_fds(3).
+//
+// "ready" is also the name of the private socket on which sockd asks whether this
+// very process is ready, where the unit has a readiness gate with http or tcp. Serve
+// answers there by itself. Any process of the machine can connect to that socket.
+// "" does not mean it, and a process that was given nothing else was given no sockets.
 func Listeners(name string) ([]net.Listener, error) {
 	return take(inheritance(), name, listener, math.MaxInt, newListener)
 }

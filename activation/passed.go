@@ -27,6 +27,7 @@ type descriptor struct {
 	kind  kind
 	about string // for people: "tcp 127.0.0.1:80"
 	taken bool
+	gate  bool // the private socket of a readiness gate
 }
 
 func (d descriptor) String() string { return fmt.Sprintf("%s (%s)", d.file.Name(), d.about) }
@@ -69,7 +70,7 @@ func adopt(names []string) *passed {
 		}
 		unix.CloseOnExec(fd)
 		kind, about := look(fd)
-		p.all = append(p.all, descriptor{file: os.NewFile(uintptr(fd), name), kind: kind, about: about})
+		p.all = append(p.all, descriptor{file: os.NewFile(uintptr(fd), name), kind: kind, about: about, gate: isGate(name, kind, about)})
 	}
 	return p
 }
@@ -145,11 +146,14 @@ func (p *passed) choose(name string, want kind) ([]*descriptor, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
+	if name != gateName && p.onlyGate() {
+		return nil, ErrNotActivated
+	}
 	var free []*descriptor
 	var wrong, taken []string
 	for i := range p.all {
 		switch d := &p.all[i]; {
-		case name != "" && d.file.Name() != name:
+		case name != "" && d.file.Name() != name, name == "" && d.gate:
 		case d.kind == other && name != "":
 			return nil, fmt.Errorf("activation: socket %v: use Files for it", d)
 		case d.kind != want:

@@ -27,6 +27,9 @@ const lastRequest = 500 * time.Millisecond
 // drains. If the process was given no sockets at all, it listens on srv.Addr by
 // itself, as Listen does (":http" if that is empty).
 //
+// Where the unit has a readiness gate (ready = { http = "/healthz" }), srv answers it
+// too, to sockd, root and its own user only: nothing more is to be done.
+//
 // It says Ready when it listens. Told to leave, it says Stopping, closes the
 // listeners (connections not yet accepted stay queued in the supervisor's socket,
 // for the next run), lets every request finish, answers one more request on each
@@ -41,6 +44,14 @@ func Serve(ctx context.Context, srv *http.Server, names ...string) error {
 	if err != nil {
 		return err
 	}
+	gates, err := gateListeners()
+	if err != nil {
+		for _, l := range ls {
+			l.Close()
+		}
+		return err
+	}
+	ls = append(ls, gates...)
 	d := newDrain(srv)
 	ended := make(chan error, len(ls))
 	for _, l := range ls {
