@@ -133,8 +133,8 @@ func (s *Supervisor) notifications(r *run, budget int) {
 func (s *Supervisor) notification(r *run, m sys.Message, fds []int) {
 	u := r.unit
 	refuse := func(because string) {
-		if r.refused++; r.refused&(r.refused-1) != 0 {
-			return // of many, the 1st, 2nd, 4th, 8th … are told
+		if r.refused++; r.refused > 16 && r.refused&(r.refused-1) != 0 {
+			return // of many, the 32nd, 64th, 128th … are told
 		}
 		s.log.Warn("message refused", "unit", u.conf.Name, "instance", r.id.Instance, "gen", r.id.Gen, "from", m.Pid, "because", because, "so far", r.refused)
 	}
