@@ -258,7 +258,7 @@ func (u *unit) storeEnds(instance int) string {
 	switch {
 	case u.storeMax() == 0:
 		return "fd_store_max is 0"
-	case instance > u.conf.Service.Instances:
+	case instance > u.instances():
 		return "there is no such instance any more"
 	case u.removed:
 		return "the unit was removed"

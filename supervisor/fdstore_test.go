@@ -132,11 +132,13 @@ func TestStoreRefuses(t *testing.T) {
 		{"descriptors with another message", "send STATUS=hello 3", "3 descriptors closed"},
 		{"nothing, when both keys come", `send FDSTORE=1\nFDSTOREREMOVE=1\nFDNAME=z 1`, "1 descriptors closed"},
 	} {
+		f.do("restart", "web", Done) // of many refusals to one run not all are told
 		wantOrder(t, at, row.order, "told")
 		if got := f.storedNames(); !slices.Equal(got, []string{"a", "a"}) || !strings.Contains(f.log.String(), row.log) {
 			t.Fatalf("%s: stored %q; no %q in the log", row.name, got, row.log)
 		}
 	}
+	f.do("restart", "web", Done)
 	before := descriptors(t)
 	for range 3 { // two of three are too many, each time
 		wantOrder(t, at, `send FDSTORE=1\nFDNAME=c 5`, "told")
@@ -347,5 +349,67 @@ func TestStoreMessageSeenTwice(t *testing.T) {
 	after, err := f.keeper.Inventory()
 	if err != nil || len(after.Descriptors) != len(inv.Descriptors)+1 {
 		t.Errorf("%d descriptors held, %d before, %v", len(after.Descriptors), len(inv.Descriptors), err)
+	}
+}
+
+// Each instance has a store of its own, also one that is there by scaling only.
+func TestStoreOfScaledInstances(t *testing.T) {
+	f := newFixture(t, "web", `
+[service]
+role = keepsake TEST_SOCKETS=1
+start = "boot"
+ready = "notify"
+restart = "always"
+restart_delay = "10ms"
+fd_store_max = 1
+[socket.http]
+listen = "tcp://127.0.0.1:0"
+per_instance = true
+`)
+	f.awaitState("web", 1, "ready")
+	scale := func(n int) {
+		t.Helper()
+		if out, err := f.s.scaleUnit(t.Context(), "web", n, true); err != nil || out.Outcome != Done {
+			t.Fatalf("scale to %d: %+v, %v", n, out, err)
+		}
+	}
+	store := func(instance int) {
+		t.Helper()
+		environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", f.unit("web").Instances[instance-1].Runs[0].Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range strings.Split(string(environ), "\x00") {
+			if address, ok := strings.CutPrefix(v, "NOTIFY_SOCKET="); ok {
+				fd := memfd("x")
+				sendTo(t, address, fmt.Sprintf("FDSTORE=1\nFDNAME=of-%d", instance), fd)
+				syscall.Close(fd)
+			}
+		}
+		f.until("it to be stored", func() bool { return len(f.unit("web").Instances[instance-1].Stored) == 1 })
+	}
+	store(1)
+	scale(2)
+	store(2)
+	pid := f.unit("web").Instances[1].Runs[0].Pid
+	syscall.Kill(pid, syscall.SIGKILL)
+	f.awaitState("web", 2, "ready")
+	f.await("its exit", func(e Event) bool { return e.Exit != nil && e.Exit.Pid == pid })
+	f.crash()
+	f.start()
+	for i, in := range f.unit("web").Instances {
+		if want := []string{fmt.Sprint("of-", i+1)}; !slices.Equal(in.Stored, want) {
+			t.Errorf("instance %d has %q", i+1, in.Stored)
+		}
+	}
+	scale(1)
+	inv, err := f.keeper.Inventory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, first := inv.Descriptors["store/web@1/0001/of-1"]
+	_, second := inv.Descriptors["store/web@2/0002/of-2"]
+	if !first || second {
+		t.Errorf("scaled to 1: stored of the first %v, of the second %v", first, second)
 	}
 }
