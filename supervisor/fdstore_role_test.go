@@ -188,8 +188,8 @@ func wantOrder(t *testing.T, address, line, want string) {
 	}
 }
 
-// sendTo sends a message to a notify socket.
-func sendTo(t *testing.T, address, text string, fds ...int) {
+// sendWith sends a message to a notify socket.
+func sendWith(t *testing.T, address, text string, fds ...int) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -334,7 +334,7 @@ func TestStoreMessageSeenTwice(t *testing.T) {
 			address = a
 		}
 	}
-	sendTo(t, address, "FDSTORE=1\nFDNAME=second", message)
+	sendWith(t, address, "FDSTORE=1\nFDNAME=second", message)
 	kept, err := syscall.Dup(message)
 	if err != nil {
 		t.Fatal(err)
@@ -382,7 +382,7 @@ per_instance = true
 		for _, v := range strings.Split(string(environ), "\x00") {
 			if address, ok := strings.CutPrefix(v, "NOTIFY_SOCKET="); ok {
 				fd := memfd("x")
-				sendTo(t, address, fmt.Sprintf("FDSTORE=1\nFDNAME=of-%d", instance), fd)
+				sendWith(t, address, fmt.Sprintf("FDSTORE=1\nFDNAME=of-%d", instance), fd)
 				syscall.Close(fd)
 			}
 		}
