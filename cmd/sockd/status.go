@@ -101,6 +101,9 @@ func printStatus(w io.Writer, all []supervisor.UnitStatus, now time.Time, colour
 				if r.Status != "" {
 					why = printable(r.Status)
 				}
+				if r.Unready != "" {
+					why = printable(r.Unready)
+				}
 			}
 			if in.NextIn != "" {
 				why += "; next start in " + in.NextIn
