@@ -47,6 +47,12 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 		s.show(inv)
 		return s.openControl(dir)
 	}
+	box, err := newOutbox(s.keeper, inv, s.cfg.Output)
+	if err != nil {
+		return nil, fmt.Errorf("output: %w", err)
+	}
+	box.failed = s.outputFailed
+	s.logs.open(box)
 	s.takePassed(inv)
 	if err := s.openAll(fresh); err != nil {
 		s.spareOrphans(s.orphans, dir)
@@ -306,7 +312,7 @@ func logOf(held string) (id keeper.ID, ok bool) {
 // dropStrangers closes descriptors that belong to nothing any more, and ends runs
 // whose unit left no saved state.
 func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
-	known := map[string]bool{"control": true, lockHeld: true, keeper.RecordHeld: true}
+	known := map[string]bool{"control": true, lockHeld: true, takenHeld[0]: true, takenHeld[1]: true, madeHeld[0]: true, madeHeld[1]: true, keeper.RecordHeld: true}
 	for _, u := range s.units {
 		for _, k := range u.sockets {
 			known[k.held] = true

@@ -35,9 +35,6 @@ type lineWriter struct {
 	width  int
 	now    func() time.Time
 	buf    []byte
-
-	lost   int                       // lines in a row that the output did not take
-	failed func(lost int, err error) // told of the first such, and, without err, how many there were
 }
 
 // A source names the run that a line comes from.
@@ -66,7 +63,7 @@ func (w *lineWriter) write(src source, line []byte, partial bool) {
 			text = string(bytes.ToValidUTF8(line, []byte("\uFFFD")))
 		}
 		b, _ := json.Marshal(jsonLine{w.now().UTC().Format(time.RFC3339Nano), src.unit, src.instance, src.gen, text, partial})
-		w.put(append(b, '\n'))
+		w.out.Write(append(b, '\n'))
 		return
 	}
 	name := fmt.Sprintf("%s@%d", src.unit, src.instance)
@@ -78,24 +75,7 @@ func (w *lineWriter) write(src source, line []byte, partial bool) {
 		w.buf = fmt.Appendf(w.buf, "%-*s | ", w.width, name)
 	}
 	w.buf = append(append(w.buf, line...), '\n')
-	w.put(w.buf)
-}
-
-// put writes a line. One that the output refuses is lost: there is no other place for
-// it, and the service is not to wait for ever.
-func (w *lineWriter) put(line []byte) {
-	_, err := w.out.Write(line)
-	switch {
-	case err != nil:
-		if w.lost++; w.lost == 1 && w.failed != nil {
-			w.failed(0, err)
-		}
-	case w.lost > 0:
-		if w.failed != nil {
-			w.failed(w.lost, nil)
-		}
-		w.lost = 0
-	}
+	w.out.Write(w.buf)
 }
 
 // colourOf picks one of six terminal colours, the same for an instance each time.

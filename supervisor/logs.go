@@ -12,9 +12,8 @@ import (
 // logs reads the log pipes of all runs in one goroutine. Where the output is slow,
 // it waits, the pipes fill, and the services wait: no line is dropped.
 //
-// What a pipe holds is looked at (tee), written, and only then taken out, so that a
-// supervisor that dies loses no line: the next one finds it in the pipe. A line
-// whose end has not come is kept with the keeper.
+// A supervisor that dies loses no line and brings none twice: see outbox. A line whose
+// end has not come is kept with the keeper.
 type logs struct {
 	watch *sys.Watcher
 	lines *lineWriter
@@ -23,9 +22,13 @@ type logs struct {
 	ended chan struct{} // closed when the goroutine has ended
 
 	mu        sync.Mutex
-	pipes     map[uint64]*pipe // by key
-	finishing []uint64         // to be read to their end, readable or not
-	wake      int              // an eventfd: look at finishing
+	pipes     map[uint64]*pipe  // by key
+	finishing []uint64          // to be read to their end, readable or not
+	wake      int               // an eventfd: look at finishing and opened
+	opened    *outbox           // to be taken up before anything is read
+	after     map[source][]byte // what a log goes on after, if it is not what its rest was saved as
+
+	box *outbox // the goroutine's
 
 	blind bool   // there is no tee(2): what is read is out of the pipe
 	glass [2]int // a pipe to look at another pipe through
@@ -71,8 +74,31 @@ func newLogs(lines *lineWriter, keep func(source, []byte)) (*logs, error) {
 func (l *logs) add(key uint64, fd int, src source, rest []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if after, ok := l.after[src]; ok {
+		rest = after
+		delete(l.after, src)
+	}
 	l.pipes[key] = &pipe{splitter: splitter{src: src, rest: rest}, fd: fd}
 	return l.watch.Arm(fd, key)
+}
+
+// open takes up an outbox. Nothing is read without one.
+func (l *logs) open(b *outbox) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.opened = b
+	l.ring()
+}
+
+func (l *logs) ring() { unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 1}) } // any number but 0
+
+func (l *logs) closed() bool {
+	select {
+	case <-l.quit:
+		return true
+	default:
+		return false
+	}
 }
 
 // finish says that the run has ended: what the pipe holds is read, an unfinished
@@ -83,18 +109,20 @@ func (l *logs) finish(key uint64) {
 	if p := l.pipes[key]; p != nil && !p.finishing {
 		p.finishing = true
 		l.finishing = append(l.finishing, key)
-		unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 1}) // any number but 0
+		l.ring()
 	}
 }
 
-// close ends the goroutine; pipes not yet at their end stay unread. One that is
-// stuck in a write ends when somebody takes what it writes.
-func (l *logs) close() {
+// close ends the goroutine and says whether it has ended; pipes not yet at their end
+// stay unread. One that is stuck in a write ends when somebody takes what it writes.
+func (l *logs) close() bool {
 	close(l.quit)
 	l.watch.Close()
 	select {
 	case <-l.ended:
+		return true
 	case <-time.After(closeGrace):
+		return false
 	}
 }
 
@@ -111,6 +139,7 @@ func (l *logs) read() {
 		if err != nil {
 			return
 		}
+		l.takeUp()
 		for _, key := range keys[:n] {
 			if key != wakeKey {
 				l.readKey(key)
@@ -126,6 +155,18 @@ func (l *logs) read() {
 				l.readKey(key)
 			}
 		}
+	}
+}
+
+// takeUp takes up an outbox that was opened.
+func (l *logs) takeUp() {
+	l.mu.Lock()
+	b := l.opened
+	l.opened = nil
+	l.mu.Unlock()
+	if b != nil {
+		l.box, l.lines.out = b, &b.text
+		l.recover()
 	}
 }
 
@@ -145,10 +186,8 @@ func (l *logs) readKey(key uint64) {
 func (l *logs) readOnce(p *pipe, key uint64) bool {
 	left := 0
 	for {
-		select {
-		case <-l.quit: // the descriptor may be another's by now
+		if l.closed() { // the descriptor may be another's by now
 			return true
-		default:
 		}
 		l.mu.Lock()
 		finishing := p.finishing // before reading: what came earlier is then in the pipe
@@ -156,12 +195,7 @@ func (l *logs) readOnce(p *pipe, key uint64) bool {
 		n, err := l.look(p.fd)
 		switch {
 		case n > 0:
-			had := len(p.rest)
-			p.feed(l.lines, l.buf[:n])
-			if had > 0 || len(p.rest) > 0 {
-				l.keep(p.src, p.rest)
-			}
-			l.takeOut(p.fd, n)
+			l.ship(p, n)
 			if finishing {
 				if left == 0 {
 					left, _ = unix.FcntlInt(uintptr(p.fd), unix.F_GETPIPE_SZ, 0)
@@ -221,8 +255,7 @@ func (l *logs) takeOut(fd, n int) {
 
 func (l *logs) forget(key uint64, p *pipe) {
 	if len(p.rest) > 0 {
-		p.splitter.finish(l.lines)
-		l.keep(p.src, nil)
+		l.shipRest(p)
 	}
 	l.watch.Remove(p.fd)
 	l.mu.Lock()

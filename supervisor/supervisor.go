@@ -172,11 +172,15 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		return fmt.Errorf("watch: %w", err)
 	}
 	defer s.watch.Close()
-	lines := &lineWriter{out: s.cfg.Output, format: s.cfg.Format, colour: s.cfg.Colour, now: time.Now, failed: s.outputFailed}
+	lines := &lineWriter{out: s.cfg.Output, format: s.cfg.Format, colour: s.cfg.Colour, now: time.Now}
 	if s.logs, err = newLogs(lines, s.keepRest); err != nil {
 		return fmt.Errorf("logs: %w", err)
 	}
-	defer s.logs.close()
+	defer func() {
+		if s.logs.close() && s.crashed == nil {
+			releaseOutbox(s.keeper)
+		}
+	}()
 	control, err := s.begin(dir)
 	if err != nil {
 		return err
