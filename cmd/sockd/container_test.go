@@ -37,8 +37,8 @@ func image(t *testing.T) (root string) {
 	return root
 }
 
-// containerVariables are those of an image that sets none.
-var containerVariables = []string{"PATH=/bin", "NO_COLOR=1"}
+// containerVariables are those of the Containerfile.
+var containerVariables = []string{"PATH=/bin", "SOCKD_RUNTIME_DIR=/run/sockd", "NO_COLOR=1"}
 
 // The tree of an image, as process 1 in namespaces of its own, with nothing of the
 // host's: no C library, no shell, no /run, no cgroups, no users.
@@ -49,8 +49,8 @@ func TestContainer(t *testing.T) {
 		readOnly bool
 		args     []string
 	}{
-		{"writable", false, []string{"run"}},
-		{"read-only", true, []string{"run", "--runtime-dir", "/run/sockd"}},
+		{"writable", false, []string{"run", "/etc/sockd"}},
+		{"read-only", true, []string{"run", "/etc/sockd"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			root := image(t)

@@ -171,6 +171,7 @@ func TestHostileRefused(t *testing.T) {
 		{name: "20 descriptors", w: world{Limits: map[int]uint64{unix.RLIMIT_NOFILE: 20}}, says: "descriptors"},
 		{name: "a keeper that is none", w: world{Vars: map[string]string{"SOCKD_KEEPER_FD": "99"}}, says: "SOCKD_KEEPER_FD"},
 		{name: "a keeper that is no number", w: world{Vars: map[string]string{"SOCKD_KEEPER_FD": "lies"}}, says: "SOCKD_KEEPER_FD"},
+		{name: "a supervisor that cannot be started", w: world{Answers: map[string]int{"setpgid": int(unix.EPERM)}}, says: "no supervisor stays"},
 		{name: "/proc of other processes", ns: true, w: world{Namespaces: unix.CLONE_NEWPID}, says: "/proc"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -141,6 +141,7 @@ func TestRuntimeFolderFull(t *testing.T) {
 	}
 	w := world{Namespaces: unix.CLONE_NEWNS, Full: filepath.Join(dir, "run"), Args: []string{"run", "--runtime-dir", filepath.Join(dir, "run"), dir}}
 	r := w.start(t, dir)
+	r.line("sockets not on record")
 	r.line("web@1 ready")
 	address := filepath.Join(dir, "s.sock")
 	for range 3 {

@@ -20,7 +20,7 @@ import (
 )
 
 // full: everything that is counted, and time goals count too. Takes minutes.
-var full = flag.Bool("full", false, "every exit code, every signal, 100,000 orphans; fail on missed time goals")
+var full = flag.Bool("full", false, "every exit code and signal, 100,000 orphans, 1 % of a processor; fail on missed time goals")
 
 // asPid1 is what a container engine gives.
 const asPid1 = unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET
@@ -80,6 +80,17 @@ func TestPid1ExitCodes(t *testing.T) {
 		}
 	})
 	t.Logf("promise N4: as process 1 the exit status was right for %d exit codes and %d signals", len(codes), len(sigs))
+}
+
+// A unit that cannot be started ends sockd with 127.
+func TestPid1NotStarted(t *testing.T) {
+	needNamespaces(t)
+	dir := shortDir(t)
+	write(t, dir, "main.toml", "[service]\nexec = \"/nowhere/main\"\nrestart = \"no\"\nstart = \"boot\"\nessential = true\n")
+	r := world{Namespaces: asPid1, Args: []string{"run", dir}}.start(t, dir)
+	if code := r.wait(); code != 127 {
+		t.Errorf("ended with %d; it said\n%s", code, r.said())
+	}
 }
 
 // records follows the events of a running sockd and returns the exit records of a
@@ -179,7 +190,7 @@ func TestPid1Signals(t *testing.T) {
 	for sig := 1; sig <= 64; sig++ {
 		switch unix.Signal(sig) {
 		case unix.SIGTERM, unix.SIGINT, unix.SIGKILL, unix.SIGSTOP: // they do what they say
-		case unix.SIGILL, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU: // they say that sockd itself is broken; stop
+		case unix.SIGILL, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV: // they say that sockd itself is broken
 		default:
 			ignored++
 			r.signal(unix.Signal(sig))
