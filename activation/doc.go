@@ -3,6 +3,9 @@
 // tells the supervisor how the service is doing, and gives it descriptors to keep
 // for the process that comes after this one (Store, Stored).
 //
+// Serve also answers where a readiness gate of sockd asks whether this very process
+// serves; Listeners("ready") is for programs that answer by themselves.
+//
 // It needs nothing of sockd and starts nothing by itself. It never guesses: a wrong
 // variable, a name that was not passed or a descriptor of another kind is an error,
 // and only a process that was given nothing gets ErrNotActivated.

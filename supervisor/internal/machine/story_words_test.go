@@ -98,6 +98,9 @@ func parseEvent(t *testing.T, words []string) Event {
 		}
 	}
 	say.Instance, say.Gen = n, gen
+	if verb == "unready" {
+		say.Unready = strings.Join(rest, " ")
+	}
 	switch verb {
 	case "start":
 		return Start{}
@@ -125,7 +128,7 @@ func parseEvent(t *testing.T, words []string) Event {
 	case "ready":
 		say.Ready = true
 		return say
-	case "says":
+	case "says", "unready":
 		return say
 	case "exited":
 		return Exited{Instance: n, Gen: gen, Status: st, Jitter: 0.5}
