@@ -34,7 +34,7 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 	}
 	_, kept := inv.Descriptors[keeper.RecordHeld] // then the record is of the keeper that is there
 	if fresh && !kept {
-		if s.orphans, err = s.findOrphans(dir); err != nil {
+		if s.orphans, err = s.findOrphans(dir, inv); err != nil {
 			dir.keep = true
 			return nil, err
 		}

@@ -50,10 +50,13 @@ func Keep(argv []string, log *slog.Logger, care Care) (code int, err error) {
 		}
 	}
 	sys.ReserveThreads(keeperThreads)
-	options := keeper.Options{Reap: true, Log: log}
+	options := keeper.Options{Reap: true, Log: log, Store: outerStore(log)}
 	duty := keeper.Duty{Argv: argv, Log: log, Outer: outer, Watchdog: care.Watchdog, Steady: care.Steady}
 	if options.Out = care.Log; care.Log == nil {
 		options.Out = os.Stderr
+	}
+	if d, ok := care.Log.(interface{ Drain() }); ok {
+		duty.Drain = d.Drain
 	}
 	if keeper.Resuming() {
 		duty.Env = keeper.Environ()
@@ -75,7 +78,7 @@ func Keep(argv []string, log *slog.Logger, care Care) (code int, err error) {
 		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 		f.Close()
 		if err == nil {
-			err = local.Hold(passedHeld+strconv.Itoa(i), fd)
+			err = local.Hold(passedName(i, f.Name()), fd)
 		}
 		if err != nil {
 			log.Warn("passed socket lost", "name", f.Name(), "err", err)

@@ -39,8 +39,9 @@ type orphan struct {
 
 // findOrphans looks for what lives of the runs on record, ends what cannot or shall
 // not be adopted, and brings the sockets of the others back. Nil: there is nothing.
-func (s *Supervisor) findOrphans(dir *runtimeDir) (*orphans, error) {
+func (s *Supervisor) findOrphans(dir *runtimeDir, inv keeper.Inventory) (*orphans, error) {
 	if dir.path == "" {
+		s.storedSockets(inv, nil)
 		return nil, nil
 	}
 	record, err := keeper.ReadRecord(dir.path)
@@ -53,6 +54,7 @@ func (s *Supervisor) findOrphans(dir *runtimeDir) (*orphans, error) {
 		o.sockets = &socketsRecord{}
 	}
 	dir.made = append(dir.made, o.sockets.Made...)
+	s.storedSockets(inv, o)
 	var end []*orphan
 	for _, r := range record.Runs {
 		p := r.Find()

@@ -120,6 +120,7 @@ type async struct {
 	pending []byte
 	dropped int
 	closed  bool
+	drained []chan struct{} // closed when nothing waits
 	ended   chan struct{}
 }
 
@@ -152,6 +153,10 @@ func (a *async) run() {
 	defer a.mu.Unlock()
 	for {
 		for len(a.pending) == 0 {
+			for _, d := range a.drained {
+				close(d)
+			}
+			a.drained = nil
 			if a.closed {
 				return
 			}
@@ -162,6 +167,19 @@ func (a *async) run() {
 		a.mu.Unlock()
 		a.w.Write(out)
 		a.mu.Lock()
+	}
+}
+
+// Drain returns when what has been taken is written, or nobody takes it for a second.
+func (a *async) Drain() {
+	drained := make(chan struct{})
+	a.mu.Lock()
+	a.drained = append(a.drained, drained)
+	a.wake.Signal()
+	a.mu.Unlock()
+	select {
+	case <-drained:
+	case <-time.After(time.Second):
 	}
 }
 

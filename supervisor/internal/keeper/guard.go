@@ -22,6 +22,9 @@ type Duty struct {
 	// of sd_notify(3): it listens to the keeper's process only. Nil: there is none.
 	Outer func(text string)
 
+	// Drain returns when what was logged has been written, or cannot be. Nil: it is.
+	Drain func()
+
 	// Watchdog is how long a supervisor may be stopped, or leave news without an
 	// acknowledgement, before it is killed. Default 10s.
 	Watchdog time.Duration

@@ -27,6 +27,9 @@ type Options struct {
 	Forgetful bool
 	// Out takes sockd's own log as supervisors write it; nil: nobody does. It must not wait.
 	Out io.Writer
+	// Store hears of what is held under a name, and, with -1, of what is so no more:
+	// it may keep a duplicate elsewhere. Nil: nobody does.
+	Store func(name string, fd int)
 	// Log hears of what is not as it should be; nil: nobody does.
 	Log *slog.Logger
 }
@@ -48,6 +51,7 @@ type Local struct {
 	spare     chan *sys.Leaf // a cgroup made ahead of time, after each start
 	gate      gate           // shut while this process hands itself over
 	journal   *journal
+	store     func(name string, fd int) // nil: nobody
 
 	mu   sync.Mutex
 	runs map[ID]*run // those with a process, or about to have one
@@ -80,6 +84,7 @@ func newLocal(o Options, children ...int) (*Local, error) {
 		l.log = slog.New(slog.DiscardHandler)
 	}
 	l.journal = newJournal(l.log)
+	l.store = o.Store
 	if o.Reap {
 		if err := sys.Subreaper(); err != nil {
 			return nil, fmt.Errorf("keeper: subreaper: %w", err)

@@ -63,6 +63,9 @@ func (l *Local) Hold(name string, fd int) error {
 	if name == RecordHeld {
 		l.journal.open(fd)
 	}
+	if l.store != nil {
+		l.store(name, fd)
+	}
 	return nil
 }
 
@@ -70,6 +73,9 @@ func (l *Local) Hold(name string, fd int) error {
 func (l *Local) Release(name string) error {
 	if name == RecordHeld {
 		l.journal.close()
+	}
+	if l.store != nil {
+		l.store(name, -1)
 	}
 	return l.Ledger.Release(name)
 }

@@ -27,11 +27,13 @@ func (h *handover) local(o Options) (*Local, error) {
 	}
 	maps.Copy(l.journal.lastGen, h.LastGen)
 	l.Ledger = NewLedger()
+	l.store = nil // it has been told already
 	for name, fd := range h.Held {
 		if err := l.Hold(name, fd); err != nil {
 			return nil, err
 		}
 	}
+	l.store = o.Store
 	for unit, state := range h.States {
 		l.states[unit] = state
 	}
