@@ -160,7 +160,10 @@ func (s *Supervisor) instanceStatus(u *unit, i int) InstanceStatus {
 		st.Stored = append(st.Stored, e.name)
 	}
 	for _, m := range in.Runs {
-		rs := RunStatus{Gen: m.Gen, State: string(m.State), Stale: m.Stale, Because: m.Because, Unready: m.Unready}
+		rs := RunStatus{Gen: m.Gen, State: string(m.State), Stale: m.Stale, Because: m.Because}
+		if m.State == machine.Starting {
+			rs.Unready = m.Unready
+		}
 		if r := u.runs[m.Gen]; r != nil {
 			rs.Pid, rs.Started, rs.Status, rs.Errno = r.pid, r.asked, r.status, r.errno
 		}
