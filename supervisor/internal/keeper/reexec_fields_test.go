@@ -1,0 +1,36 @@
+package keeper
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+)
+
+// Every field of what a keeper is made of is either handed over when it executes
+// another file, or known to be nothing that could be lost. Who adds one decides.
+func TestHandoverKnowsEveryField(t *testing.T) {
+	for _, c := range []struct {
+		of            any
+		over, nothing []string
+	}{
+		{Local{}, []string{"Ledger", "cgroup", "journal", "runs"},
+			[]string{"forgetful", "log", "out", "orphans", "sweeper", "slots", "spare", "gate", "store", "mu", "wg"}},
+		{Ledger{}, []string{"held", "states", "runs"}, // queue: made again of what is pending
+			[]string{"mu", "closed", "queue", "more", "done", "events"}},
+		{run{}, []string{"id", "mark", "foreign", "main", "leaf", "formers", "killed"},
+			[]string{"l", "mu", "early", "ending", "buried", "gone", "others"}},
+		{journal{}, []string{"live", "lastGen"}, // dir: held
+			[]string{"log", "mu", "dir", "file", "size", "compact", "said"}},
+		{guard{}, []string{"Duty", "local", "outcome", "waiting", "ending"},
+			[]string{"signals", "trial", "told", "early", "reason"}},
+		{session{}, []string{"wire", "hello"},
+			[]string{"local", "log", "outer", "writing", "bye", "acked", "ended", "handed", "serving", "over"}},
+	} {
+		typ := reflect.TypeOf(c.of)
+		for i := range typ.NumField() {
+			if name := typ.Field(i).Name; !slices.Contains(c.over, name) && !slices.Contains(c.nothing, name) {
+				t.Errorf("%s.%s is new: is it handed over (reexec.go), or nothing that could be lost?", typ, name)
+			}
+		}
+	}
+}
