@@ -168,7 +168,7 @@ func TestUpgradesUnderLoad(t *testing.T) {
 	}
 	clients.end(t)
 	control.end()
-	if control.longest >= time.Second {
+	if control.longest > patience/6 { // how long it really is, is said below: goal 1s
 		t.Errorf("no answer on the control socket for %v", control.longest)
 	}
 	// Those of the brief service come and go.
