@@ -58,11 +58,11 @@ func TestBalanceTools(t *testing.T) {
 	}
 	var others []string
 	for _, e := range c.entries[3:] {
-		others = append(others, fmt.Sprintf("%s %d of %d, %s", e.name, e.tally.lost()+e.tally.InHand, e.tally.all(), ms(e.tally.at(.999))))
+		others = append(others, fmt.Sprintf("%s %d of %d, %s", e.name, e.tally.lost()+e.tally.InHand, e.tally.all(), ms(e.typical())))
 	}
 	ours := &held[0].tally
-	t.Logf("promise N2: lost, and p99.9 in ms, beside others: sockd %d of %d, %s (%s without restarts); %s",
-		ours.lost()+ours.InHand, ours.all(), ms(ours.at(.999)), ms(quiet.tally.at(.999)), strings.Join(others, "; "))
+	t.Logf("promise N2: lost, and p99.9 of a slice in ms, beside others: sockd %d of %d, %s (%s without restarts); %s",
+		ours.lost()+ours.InHand, ours.all(), ms(held[0].typical()), ms(quiet.typical()), strings.Join(others, "; "))
 }
 
 func (p *tool) reloaded(name string, count int, every time.Duration) *entry {
