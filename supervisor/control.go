@@ -160,6 +160,7 @@ func (s *Supervisor) getSockets(w http.ResponseWriter, r *http.Request) {
 
 // postVerb does start, stop, restart, reload, pause, resume, and scale with
 // instances=N. It waits for the outcome, unless wait=false, at most for timeout (a duration; default 90s).
+// With prove=true the answer says too what clients met meanwhile.
 func (s *Supervisor) postVerb(w http.ResponseWriter, r *http.Request) {
 	name, verb := r.PathValue("name"), r.PathValue("verb")
 	do, ok := verbs[verb]
@@ -192,7 +193,18 @@ func (s *Supervisor) postVerb(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
-	out, err := do(s, ctx, name, r.URL.Query().Get("wait") != "false")
+	wait := r.URL.Query().Get("wait") != "false"
+	var out any
+	var err error
+	switch prove := r.URL.Query().Get("prove") == "true"; {
+	case prove && !wait:
+		reply(w, http.StatusBadRequest, &APIError{Text: "prove: there is nothing to look at without waiting"})
+		return
+	case prove:
+		out, err = s.proven(ctx, name, func(ctx context.Context) (Outcome, error) { return do(s, ctx, name, true) })
+	default:
+		out, err = do(s, ctx, name, wait)
+	}
 	switch {
 	case errors.Is(err, errNoUnit):
 		reply(w, http.StatusNotFound, noUnit(name))

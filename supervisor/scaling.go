@@ -67,7 +67,11 @@ func (s *Supervisor) pauseUnit(ctx context.Context, name string, wait bool) (Out
 		return Outcome{}, err
 	}
 	st, _ := s.Unit(name)
-	return Outcome{name, Done, room(st)}, nil
+	text := room(st)
+	if wait {
+		text += "; " + s.outlook(ctx, name)
+	}
+	return Outcome{name, Done, text}, nil
 }
 
 // room says how much the queues can still hold.

@@ -69,6 +69,7 @@ func newVerb(verb string) *cobra.Command {
 	var noWait bool
 	var timeout time.Duration
 	var canary string
+	var p proving
 	use := verb + " UNIT…"
 	check := cobra.MinimumNArgs(1)
 	if verb == "reload" {
@@ -76,6 +77,9 @@ func newVerb(verb string) *cobra.Command {
 	}
 	cmd := &cobra.Command{Use: use, Short: verbTexts[verb], Args: argsOrMisuse(check),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := p.check(noWait); err != nil {
+				return err
+			}
 			c, err := client(cmd)
 			if err != nil {
 				return err
@@ -88,6 +92,12 @@ func newVerb(verb string) *cobra.Command {
 				return nil
 			}
 			for _, name := range args {
+				if p.prove {
+					if err := p.do(cmd.Context(), c, name, verb, canary, timeout); err != nil {
+						return err
+					}
+					continue
+				}
 				do := func() (supervisor.Outcome, error) { return c.Verb(cmd.Context(), name, verb, !noWait, timeout) }
 				if canary != "" {
 					do = func() (supervisor.Outcome, error) { return c.Canary(cmd.Context(), name, canary, !noWait, timeout) }
@@ -96,7 +106,7 @@ func newVerb(verb string) *cobra.Command {
 				if err != nil {
 					return said(err)
 				}
-				if err := conclude(verb, out); err != nil {
+				if err := p.conclude(verb, supervisor.ProvenOutcome{Outcome: out}); err != nil {
 					return err
 				}
 			}
@@ -104,6 +114,7 @@ func newVerb(verb string) *cobra.Command {
 		}}
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait for the outcome")
 	cmd.Flags().DurationVar(&timeout, "timeout", 90*time.Second, "how long to wait for the outcome")
+	p.flags(cmd, verb)
 	if verb == "restart" {
 		cmd.Flags().StringVar(&canary, "canary", "", "try the new version on that many more instances: 1, or 25%")
 	}
@@ -152,6 +163,18 @@ func conclude(verb string, out supervisor.Outcome) error {
 	case supervisor.Asked:
 		fmt.Fprintf(os.Stdout, "%s: asked to %s\n", out.Unit, verb)
 		return nil
+	}
+	return outcomeError(verb, out)
+}
+
+// outcomeError is an outcome as an error with its exit code; nil if it is none.
+func outcomeError(verb string, out supervisor.Outcome) error {
+	if out.Outcome == supervisor.Done || out.Outcome == supervisor.Asked {
+		return nil
+	}
+	because := ""
+	if out.Because != "" {
+		because = ": " + out.Because
 	}
 	code := map[string]int{supervisor.TimedOut: exitTimedOut, supervisor.RolledBack: exitRolledBack}[out.Outcome]
 	if code == 0 {
