@@ -24,7 +24,14 @@ type Leaf struct {
 func (c *Cgroup) NewLeaf() (*Leaf, error) {
 	name := "run-" + strconv.FormatUint(c.next.Add(1), 10)
 	l := &Leaf{dir: c.dir + "/" + name, path: c.path + "/" + name, fd: -1}
-	if err := unix.Mkdir(l.dir, 0o755); err != nil {
+	err := unix.Mkdir(l.dir, 0o755)
+	if err == unix.ENOENT {
+		// A sockd in another pid namespace, which does not see us, has swept our folder
+		// away while it was empty.
+		unix.Mkdir(c.dir, 0o755)
+		err = unix.Mkdir(l.dir, 0o755)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("mkdir %s: %w", l.dir, err)
 	}
 	fd, err := unix.Open(l.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

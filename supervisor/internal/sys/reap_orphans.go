@@ -153,7 +153,7 @@ func (o *Orphans) sweep() {
 
 // atATime is how many are reaped while forks and exits of the known wait: a process
 // that dies with thousands of children sends them all to us in one moment.
-const atATime = 64
+const atATime = 16
 
 // children lists the children of ours; none if there is no dead one.
 func (o *Orphans) children() []int {
