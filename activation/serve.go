@@ -109,13 +109,14 @@ func listenersFor(ctx context.Context, addr string, names []string) ([]net.Liste
 type drain struct {
 	srv      *http.Server
 	draining atomic.Bool
+	moment   time.Duration // lastRequest, but for tests
 	open     atomic.Int64  // connections
 	empty    chan struct{} // gets a value when open becomes 0
 }
 
 // newDrain puts itself between srv and its handler.
 func newDrain(srv *http.Server) *drain {
-	d := &drain{srv: srv, empty: make(chan struct{}, 1)}
+	d := &drain{srv: srv, moment: lastRequest, empty: make(chan struct{}, 1)}
 	handler, connState := srv.Handler, srv.ConnState
 	if handler == nil {
 		handler = http.DefaultServeMux
@@ -152,20 +153,27 @@ func (d *drain) tell() {
 // begin makes every response the last of its connection.
 func (d *drain) begin() { d.draining.Store(true) }
 
-// finish waits until the connections have gone: first those that will send one more
-// request, then those that are at work. The rest is cut off after DrainTimeout.
+// silence is how long a new connection may say nothing before it counts as idle, as
+// in net/http.
+const silence = 5 * time.Second
+
+// finish waits until the connections have gone: those that are at work, those that
+// were accepted and not yet heard, and, for a moment, idle ones that will send one
+// more request. The rest is cut off after DrainTimeout. Shutdown comes last, since it
+// drops a request that it has just read (net/http, conn.serve).
 func (d *drain) finish() error {
 	ctx, cancel := context.WithTimeout(context.Background(), DrainTimeout)
 	defer cancel()
-	moment := time.NewTimer(lastRequest)
+	moment := time.NewTimer(d.moment)
 	defer moment.Stop()
-	for d.open.Load() > 0 {
+	for d.open.Load() > 0 && ctx.Err() == nil {
 		select {
-		case <-d.empty:
-			continue // perhaps an old message: look again
+		case <-d.empty: // perhaps an old message: look again
 		case <-moment.C:
+			d.srv.SetKeepAlivesEnabled(false) // closes the idle, and those that will be
+			moment.Reset(silence)
+		case <-ctx.Done():
 		}
-		break
 	}
 	if err := d.srv.Shutdown(ctx); err != nil {
 		d.srv.Close()

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -215,4 +216,43 @@ func newTransport(t *testing.T) *http.Transport {
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	return transport
+}
+
+// A crowd that has been accepted and not yet been read when the drain begins: every
+// one of them is answered, however long it takes to get to them.
+func TestServeAnswersWhomItAccepted(t *testing.T) {
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })}
+	d := newDrain(srv)
+	d.moment = 0 // idle connections are given nothing
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(ln) }()
+	const n = 20
+	conns := make([]net.Conn, n)
+	for i := range conns {
+		if conns[i], err = net.Dial("tcp", ln.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+		defer conns[i].Close()
+	}
+	for d.open.Load() < n {
+		runtime.Gosched()
+	}
+	d.begin()
+	ln.Close()
+	<-ended
+	finished := make(chan error, 1)
+	go func() { finished <- d.finish() }()
+	for i, c := range conns {
+		fmt.Fprint(c, "GET / HTTP/1.0\r\n\r\n")
+		if text, err := io.ReadAll(c); err != nil || !strings.HasSuffix(string(text), "hello") {
+			t.Errorf("connection %d: %q, %v", i, text, err)
+		}
+	}
+	if err := <-finished; err != nil {
+		t.Error(err)
+	}
 }
