@@ -24,7 +24,7 @@ type Cgroup struct {
 	next atomic.Uint64
 }
 
-// OpenCgroup makes the folder: sockd-PID beside our own processes, in the cgroup
+// OpenCgroup makes the folder beside our own processes, in the cgroup
 // that we are in. It takes away what dead ones have left behind, if that is empty.
 // No controller is switched on, so the rule against inner processes does not bite.
 func OpenCgroup() (*Cgroup, error) {
@@ -38,10 +38,10 @@ func OpenCgroup() (*Cgroup, error) {
 		return nil, fmt.Errorf("%w: %s/cgroup.procs: %w", ErrNoCgroup, own, err)
 	}
 	for n := 0; ; n++ {
-		name := fmt.Sprintf("%s%d-%d", cgroupPrefix, os.Getpid(), n)
+		name := fmt.Sprintf("%s%d-%d", cgroupsOf(pidNamespace()), os.Getpid(), n)
 		err := os.Mkdir(filepath.Join(own, name), 0o755)
 		if errors.Is(err, fs.ErrExist) {
-			continue // ours of another keeper in this process, or of a namesake in another pid namespace
+			continue // ours of another keeper in this process
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNoCgroup, err)
@@ -50,7 +50,19 @@ func OpenCgroup() (*Cgroup, error) {
 	}
 }
 
-const cgroupPrefix = "sockd-"
+// cgroupsOf is what the names of our folders begin with: sockd-NAMESPACE-PID-N. A
+// pid says who lives only in the pid namespace it is of, and the same folder may be
+// seen from several.
+func cgroupsOf(namespace uint64) string { return fmt.Sprintf("sockd-%d-", namespace) }
+
+// pidNamespace is the number of our pid namespace; 0 where /proc does not tell.
+func pidNamespace() uint64 {
+	var st unix.Stat_t
+	if unix.Stat("/proc/self/ns/pid", &st) != nil {
+		return 0
+	}
+	return st.Ino
+}
 
 // ownCgroup finds the v2 cgroup of this process: its folder, which is anywhere in
 // a hybrid layout, and its path as /proc/PID/cgroup has it.
@@ -115,15 +127,16 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// sweepDead removes empty folders whose maker is dead. A folder with processes in
-// it cannot be removed, and stays.
+// sweepDead removes empty folders whose maker, of our pid namespace, is dead. A
+// folder with processes in it cannot be removed, and stays.
 func sweepDead(own string) {
 	entries, err := os.ReadDir(own)
 	if err != nil {
 		return
 	}
+	prefix := cgroupsOf(pidNamespace())
 	for _, e := range entries {
-		rest, ok := strings.CutPrefix(e.Name(), cgroupPrefix)
+		rest, ok := strings.CutPrefix(e.Name(), prefix)
 		number, _, _ := strings.Cut(rest, "-")
 		pid, err := strconv.Atoi(number)
 		if ok && err == nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH) {

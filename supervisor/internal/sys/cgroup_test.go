@@ -124,21 +124,22 @@ func TestSweepDead(t *testing.T) {
 		t.Cleanup(func() { removeTree(dir) })
 		return dir
 	}
-	number := strings.TrimPrefix(filepath.Base(c.dir), cgroupPrefix)
+	number := strings.TrimPrefix(filepath.Base(c.dir), cgroupsOf(pidNamespace()))
 	number, _, _ = strings.Cut(number, "-")
-	gone := made(cgroupPrefix + fmt.Sprint(dead.Pid) + "-77")
-	ours := made(cgroupPrefix + number + "-77")
-	foreign := made(cgroupPrefix + "test-of-others")
+	gone := made(cgroupsOf(pidNamespace()) + fmt.Sprint(dead.Pid) + "-77")
+	ours := made(cgroupsOf(pidNamespace()) + number + "-77")
+	foreign := made("sockd-test-of-others")
+	elsewhere := made(cgroupsOf(pidNamespace()+1) + fmt.Sprint(dead.Pid) + "-77") // who knows who has that pid there
 	sweepDead(own)
 	if _, err := os.Stat(gone); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
-	for _, dir := range []string{ours, foreign} {
+	for _, dir := range []string{ours, foreign, elsewhere} {
 		if _, err := os.Stat(filepath.Join(dir, "run-1", "deeper")); err != nil {
 			t.Error(err)
 		}
 	}
-	inhabited := made(cgroupPrefix + fmt.Sprint(dead.Pid) + "-78")
+	inhabited := made(cgroupsOf(pidNamespace()) + fmt.Sprint(dead.Pid) + "-78")
 	fd, err := unix.Open(inhabited+"/run-1", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
