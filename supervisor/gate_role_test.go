@@ -48,12 +48,14 @@ func answerGate(ln net.Listener) {
 		awaitHealth("accept")
 		fallthrough
 	case "accept":
-		c, err := ln.Accept()
-		if err == nil {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
 			fmt.Printf("asked %d\n", asked.Add(1))
 			c.Close()
 		}
-		return
 	}
 	http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Printf("asked %d: %s %s %s\n", asked.Add(1), r.Method, r.URL, r.Host)
