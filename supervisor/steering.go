@@ -307,6 +307,10 @@ func (s *Supervisor) trim(u *unit) {
 			if err := g.steer.Leave(i); err != nil {
 				queued, _, _, _ := sys.Queue(g.fds[i])
 				s.log.Warn("queue closed", "unit", u.conf.Name, "instance", i+1, "queued", queued, "err", err)
+				if g.fds[i] >= 0 { // it must leave all the same: its number will be another file's
+					unix.Shutdown(g.fds[i], unix.SHUT_RD)
+					g.steer.Leave(i)
+				}
 			}
 		}
 		g.fds = g.fds[:min(n, len(g.fds))]
