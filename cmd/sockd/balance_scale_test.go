@@ -37,7 +37,7 @@ func TestBalanceScale(t *testing.T) {
 			})
 			text := fmt.Sprintf("%s: %d connections through %d changes of scale 4 → 8 → 2 → 4, %d lost %s, p99.9 %s ms, longest wait %s ms",
 				b.level(), y.all(), 3*rounds, y.lost()+y.InHand, y.losses(), ms(y.at(.999)), ms(y.at(1)))
-			if y.lost()+y.InHand > 0 && b.level() == "ebpf" {
+			if y.lost()+y.InHand > 0 && b.level() != "hash" { // which can neither steer away nor move
 				t.Error(text)
 			}
 			t.Logf("promise N2: %s", text)
