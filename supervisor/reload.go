@@ -142,6 +142,7 @@ func (s *Supervisor) respec(u *unit, conf *units.Unit, replace bool) {
 	begins := u.removed || u.conf.Service == nil
 	u.conf, u.removed, u.canary = conf, false, nil
 	s.changeOptions(u)
+	s.changeFlows(u)
 	if conf.Service == nil {
 		s.handle(u, machine.Stop{})
 		return

@@ -69,6 +69,7 @@ type SocketStatus struct {
 	Held     string  `json:"held"`
 	Steering string  `json:"steering,omitempty"` // ebpf, classic-bpf or hash: how a sibling's share of new connections is set
 	Weight   int     `json:"weight"`             // of siblings: 0 gets nothing new
+	Flows    string  `json:"flows,omitempty"`    // of udp: sticky, or "not kept" where the unit file asks for it in vain
 	Watched  bool    `json:"watched"`            // a connection would start the service
 	Queued   int     `json:"queued"`
 	Backlog  int     `json:"backlog,omitempty"`
@@ -134,6 +135,7 @@ func (s *Supervisor) statusOf(u *unit) *UnitStatus {
 		}
 		ks := SocketStatus{Unit: u.conf.Name, Name: k.name, Network: k.addr.Network, Address: k.real,
 			Instance: k.instance, Inode: k.inode, Held: k.held, Watched: watched, Weight: 1, fd: k.fd}
+		ks.Flows = u.flows(k)
 		if g := u.groupOf(k); g != nil {
 			ks.Steering, ks.group = g.steer.Level().String(), g.steer
 			if k.instance <= len(u.machine.Weights) {

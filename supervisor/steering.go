@@ -25,10 +25,11 @@ import (
 
 // A group is the siblings of one address.
 type group struct {
-	place place // without instance
-	steer steer.Group
-	fds   []int    // its members, by instance
-	held  []string // what the keeper keeps of it
+	place   place // without instance
+	steer   steer.Group
+	options steer.Options // as it was opened; without Held
+	fds     []int         // its members, by instance
+	held    []string      // what the keeper keeps of it
 }
 
 // steerUnit brings a unit's groups in line with its sockets: opened, joined, left.
@@ -87,8 +88,13 @@ func (s *Supervisor) steerable(u *unit, k *socket) bool {
 
 func sameKind(a, b string) bool { return strings.HasPrefix(a, "udp") == strings.HasPrefix(b, "udp") }
 
+// steerPrefix begins the names under which a group's steering is held.
+func (u *unit) steerPrefix(p place) string {
+	return "steer/" + u.conf.Name + "/" + p.name + "/" + p.addr.String() + "/" + strconv.Itoa(p.nth) + "/"
+}
+
 func (s *Supervisor) openGroup(u *unit, p place, fds []int, inv keeper.Inventory) {
-	prefix := "steer/" + u.conf.Name + "/" + p.name + "/" + p.addr.String() + "/" + strconv.Itoa(p.nth) + "/"
+	prefix := u.steerPrefix(p)
 	held := map[string]int{}
 	for name, fd := range inv.Descriptors {
 		if rest, ok := strings.CutPrefix(name, prefix); ok {
@@ -99,12 +105,16 @@ func (s *Supervisor) openGroup(u *unit, p place, fds []int, inv keeper.Inventory
 	if !on {
 		return
 	}
-	g, err := steer.Open(fds, want, steer.Options{Held: held})
+	options := u.flowOptions(p)
+	gr := &group{place: p, fds: fds, options: options}
+	options.Held = held
+	g, err := steer.Open(fds, want, options)
 	if err != nil {
 		s.log.Warn("not steered", "unit", u.conf.Name, "socket", p.name, "err", err)
 		return
 	}
-	gr := &group{place: p, steer: g, fds: fds}
+	gr.steer = g
+	s.warnFlows(u, gr)
 	for name, fd := range g.Held() {
 		if dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3); err == nil && s.keeper.Hold(prefix+name, dup) == nil {
 			gr.held = append(gr.held, prefix+name)

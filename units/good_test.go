@@ -163,6 +163,12 @@ user = "0"
 group = "adm"
 directory_mode = "0700"
 optional = ["mark", "ip_tos"]
+[socket.game]
+listen = ["udp://:7000", "tcp://:7000"]
+per_instance = true
+flows = "sticky"
+flows_timeout = "30s"
+flows_max = 1000
 [socket.udp]
 listen = "udp4://224.0.0.251:5353"
 per_instance = true
@@ -178,6 +184,10 @@ non_blocking = false
 					KeepAlive: true, NoDelay: true, DeferAccept: time.Second, FastOpen: 16, IPTOS: ptr(0), IPTTL: ptr(255),
 					Mode: 0o660, User: "0", Group: "adm", DirectoryMode: 0o700, Optional: []string{"mark", "ip_tos"},
 				},
+				socket("game", func(s *Socket) {
+					s.Listen, s.PerInstance = []Address{{"udp", ":7000"}, {"tcp", ":7000"}}, true
+					s.Flows, s.FlowsTimeout, s.FlowsMax, s.NonBlocking = Sticky, 30*time.Second, 1000, true
+				}),
 				socket("udp", func(s *Socket) {
 					s.Listen, s.PerInstance, s.ReusePort, s.ReuseAddr = []Address{{"udp4", "224.0.0.251:5353"}}, true, true, ptr(true)
 				})),

@@ -90,8 +90,28 @@ func (s *source) socketRules(sock *Socket, n *node) {
 	for i, a := range sock.Listen {
 		s.addressRules(sock, path, i, a)
 	}
+	s.flowRules(sock, path)
 	if sock.PerInstance && s.unit.Service == nil {
 		s.add(s.set[path+".per_instance"].at, path+".per_instance", wrong("the unit has no service, so no instances"))
+	}
+}
+
+// flowRules: flows are kept where sockd chooses between instances, and nowhere else.
+func (s *source) flowRules(sock *Socket, path string) {
+	for _, name := range []string{"flows_timeout", "flows_max"} {
+		if n := s.set[path+"."+name]; n != nil && s.set[path+".flows"] == nil {
+			s.add(n.at, path+"."+name, wrong("no flow is kept").write(`flows = "sticky" too`))
+		}
+	}
+	n := s.set[path+".flows"]
+	switch {
+	case n == nil:
+	case !sock.PerInstance && s.set[path+".per_instance"] == nil:
+		s.add(n.at, path+".flows", wrong("all instances share one socket: each takes what it can").write("per_instance = true too"))
+	case !sock.PerInstance:
+		s.add(n.at, path+".flows", wrong("all instances share one socket: each takes what it can"))
+	case sock.ReusePort:
+		s.add(n.at, path+".flows", &fault{"sockd does not choose where processes outside it may join", "leave reuse_port out"})
 	}
 }
 

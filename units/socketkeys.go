@@ -12,6 +12,7 @@ type applies string
 const (
 	toAll    applies = ""
 	toTCP    applies = "TCP"
+	toUDP    applies = "UDP"
 	toStream applies = "stream"
 	toIP     applies = "TCP and UDP"
 	toIPv6   applies = "IPv6"
@@ -22,6 +23,8 @@ func (a Address) takes(to applies) bool {
 	switch to {
 	case toTCP:
 		return strings.HasPrefix(a.Network, "tcp")
+	case toUDP:
+		return strings.HasPrefix(a.Network, "udp")
 	case toStream:
 		return a.Stream()
 	case toIP:
@@ -43,6 +46,15 @@ var socketKeys = sync.OnceValue(func() []key[Socket] {
 		{keyInfo{name: "per_instance", kind: boolean, needs: toIP,
 			meaning: "Each instance has a `SO_REUSEPORT` socket of its own; otherwise all share one"},
 			func(s *Socket) any { return &s.PerInstance }},
+		{keyInfo{name: "flows", kind: words(Sticky), needs: toUDP, fallback: "off",
+			meaning: "With `per_instance`: `sticky` keeps the datagrams of one peer (address and port) with the instance that had its first one, also while that is down or is being replaced, and while others come and go. Needs steering by eBPF; without it a warning says so, and flows move when instances come and go"},
+			func(s *Socket) any { return &s.Flows }},
+		{keyInfo{name: "flows_timeout", kind: duration, needs: toUDP, min: int64(time.Second), max: longest, fallback: "`\"2m\"`",
+			meaning: "How long a silent flow is remembered; rounded up to units of 1.07 s"},
+			func(s *Socket) any { return &s.FlowsTimeout }},
+		{keyInfo{name: "flows_max", kind: integer, needs: toUDP, min: 1, max: 1 << 22, fallback: "65536",
+			meaning: "How many flows are remembered, at about 100 bytes of kernel memory each; the least recently used is forgotten first"},
+			func(s *Socket) any { return &s.FlowsMax }},
 		{keyInfo{name: "reuse_port", kind: boolean, systemd: "ReusePort=", needs: toIP,
 			meaning: "Let processes outside sockd, and other sockets that say so too, join with `SO_REUSEPORT` (same user only)"},
 			func(s *Socket) any { return &s.ReusePort }},

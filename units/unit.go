@@ -104,14 +104,17 @@ const (
 
 // A Socket is what one table [socket.NAME] says.
 type Socket struct {
-	Name        string    `json:",omitzero"`
-	Listen      []Address `json:",omitzero"` // in file order
-	PerInstance bool      `json:",omitzero"`
-	ReusePort   bool      `json:",omitzero"`
-	ReuseAddr   *bool     `json:",omitzero"` // nil: on for stream, off for datagram, decided per address
-	NonBlocking bool      `json:",omitzero"`
-	Backlog     int       `json:",omitzero"` // 0: the system's maximum
-	IPv6Only    bool      `json:",omitzero"` // no IPv4 where an address would take both; tcp6 and udp6 never take it
+	Name         string        `json:",omitzero"`
+	Listen       []Address     `json:",omitzero"` // in file order
+	PerInstance  bool          `json:",omitzero"`
+	ReusePort    bool          `json:",omitzero"`
+	Flows        Flows         `json:",omitzero"` // "": where the weights say, datagram by datagram
+	FlowsTimeout time.Duration `json:",omitzero"` // 0: 2 minutes
+	FlowsMax     int           `json:",omitzero"` // 0: 65,536
+	ReuseAddr    *bool         `json:",omitzero"` // nil: on for stream, off for datagram, decided per address
+	NonBlocking  bool          `json:",omitzero"`
+	Backlog      int           `json:",omitzero"` // 0: the system's maximum
+	IPv6Only     bool          `json:",omitzero"` // no IPv4 where an address would take both; tcp6 and udp6 never take it
 
 	FreeBind     bool   `json:",omitzero"`
 	Transparent  bool   `json:",omitzero"`
@@ -133,6 +136,12 @@ type Socket struct {
 
 	Optional []string `json:",omitzero"` // keys of this table whose failure is a warning
 }
+
+// Flows says where the datagrams of one peer go to.
+type Flows string
+
+// Sticky keeps a peer's datagrams with the instance that had its first one.
+const Sticky Flows = "sticky"
 
 // An Address is where a socket listens. Network is Go's name for it.
 type Address struct {

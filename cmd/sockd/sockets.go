@@ -51,6 +51,9 @@ func printSockets(w io.Writer, list []supervisor.SocketStatus) error {
 		if k.Steering != "" {
 			steering, weight = k.Steering, fmt.Sprint(k.Weight)
 		}
+		if k.Flows != "" {
+			steering += ", flows " + k.Flows
+		}
 		fmt.Fprintf(tw, "%s\t%s\t%s://%s\t%s\t%d\t%s\t%s\t%d\t%s\n", unit, printable(k.Name), k.Network, printable(k.Address), queue(k), k.Drops, steering, weight, k.Inode, printable(k.Held))
 	}
 	return tw.Flush()
