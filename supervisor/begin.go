@@ -32,15 +32,15 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 	if fd, ok := inv.Descriptors["control"]; ok {
 		s.heldControl = fd
 	}
+	for _, conf := range s.cfg.Units.Units {
+		s.units[conf.Name] = s.recall(conf, inv)
+	}
 	_, kept := inv.Descriptors[keeper.RecordHeld] // then the record is of the keeper that is there
 	if fresh && !kept {
 		if s.orphans, err = s.findOrphans(dir, inv); err != nil {
 			dir.keep = true
 			return nil, err
 		}
-	}
-	for _, conf := range s.cfg.Units.Units {
-		s.units[conf.Name] = s.recall(conf, inv)
 	}
 	s.recallStores(inv)
 	if s.safe() != "" {
@@ -75,6 +75,7 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 			return nil, fmt.Errorf("keeper: %w", err)
 		}
 	}
+	passing("begin: sockets open")
 	s.dropPassed()
 	s.publishUnits()
 	if fresh && !kept {
@@ -89,9 +90,11 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 	for _, u := range s.sorted() {
 		s.resume(u, children[u.conf.Name], inv)
 	}
+	passing("begin: runs resumed")
 	s.adoptLogs(inv)
 	s.dropStrangers(inv)
 	s.replaceOrphans()
+	s.goOnReloading(inv)
 	s.goOnEnding(inv)
 	return control, nil
 }
@@ -336,7 +339,8 @@ func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
 	}
 	s.dropChecks(inv)
 	for _, c := range inv.Children {
-		if s.units[c.ID.Unit] == nil && !isCheck(c.ID) {
+		ended := slices.ContainsFunc(c.Pending, func(ev keeper.Event) bool { return ev.Kind != keeper.Execed })
+		if s.units[c.ID.Unit] == nil && !isCheck(c.ID) && !ended {
 			s.log.Warn("unknown run ended", "unit", c.ID.Unit, "instance", c.ID.Instance, "gen", c.ID.Gen, "pid", c.Pid)
 			s.keeper.Signal(c.ID, unix.SIGKILL)
 		}

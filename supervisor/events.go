@@ -65,7 +65,9 @@ func (s *Supervisor) tell(e Event) {
 
 func (s *Supervisor) tellAll() {
 	for _, e := range s.untold {
+		passing("tell")
 		s.tellNow(e)
+		passing("told")
 	}
 	s.untold = s.untold[:0]
 }

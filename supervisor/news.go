@@ -58,10 +58,7 @@ func (s *Supervisor) exited(u *unit, r *run, ev keeper.Event) machine.Event {
 		code = 128 + ev.Signal
 	}
 	u.lastCode = code
-	exit := ExitStatus{Time: time.Now(), Gen: r.id.Gen, Pid: ev.Pid, Code: ev.Code, Cause: cause, Killed: ev.Killed}
-	if ev.Signal != 0 {
-		exit.Signal = sys.SignalName(unix.Signal(ev.Signal))
-	}
+	exit := *exitOf(ev, cause)
 	if i := r.id.Instance - 1; i < len(u.lastExit) {
 		if last := u.lastExit[i]; last.Gen == exit.Gen { // saved before a crash, and not acknowledged
 			exit = last
@@ -77,6 +74,14 @@ func (s *Supervisor) exited(u *unit, r *run, ev keeper.Event) machine.Event {
 	s.canaryExit(u, r, st.String())
 	s.letGo(r)
 	return machine.Exited{Instance: r.id.Instance, Gen: r.id.Gen, Status: st, Jitter: rand.Float64()}
+}
+
+func exitOf(ev keeper.Event, cause string) *ExitStatus {
+	exit := &ExitStatus{Time: time.Now(), Gen: ev.ID.Gen, Pid: ev.Pid, Code: ev.Code, Cause: cause, Killed: ev.Killed}
+	if ev.Signal != 0 {
+		exit.Signal = sys.SignalName(unix.Signal(ev.Signal))
+	}
+	return exit
 }
 
 // readable takes a watch key: a socket has a caller, or a run has spoken.
@@ -124,7 +129,9 @@ func (s *Supervisor) notifications(r *run, budget int) {
 		}
 		s.notification(r, m, fds)
 		if r.notify >= 0 {
+			passing("notification handled")
 			sys.ReadNotify(r.notify, false)
+			passing("notification taken")
 		}
 	}
 }

@@ -230,13 +230,18 @@ func (l *logs) ship(p *pipe, n int) {
 		l.shipBlind(p, n)
 		return
 	}
+	passing("output: taken")
 	p.feed(l.lines, l.buf[:n])
 	b.stage()
+	passing("output: made")
 	if had || len(p.rest) > 0 {
 		l.keep(p.src, p.rest)
 	}
+	passing("output: rest kept")
 	l.takeOut(b.taken[0], n)
+	passing("output: taken out")
 	l.flush()
+	passing("output: written")
 }
 
 // shipBlind brings bytes to the output that are in l.buf and nowhere else: where there is
@@ -265,9 +270,12 @@ func (l *logs) shipRest(p *pipe) {
 		return
 	}
 	b.put(p.rest)
+	passing("output: rest put")
 	p.splitter.finish(l.lines)
 	b.stage()
+	passing("output: last line made")
 	l.keep(p.src, nil)
+	passing("output: rest forgotten")
 	l.takeOut(b.taken[0], n)
 	l.flush()
 }

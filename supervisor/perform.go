@@ -234,5 +234,6 @@ func (s *Supervisor) forgetRun(r *run) {
 	if r.exited && r.logDone && r.unit.runs[r.id.Gen] == r {
 		delete(r.unit.runs, r.id.Gen)
 		s.live--
+		s.ifEnded(r.unit) // a unit of which nothing is left, not even output, is forgotten
 	}
 }

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/machine"
@@ -55,6 +56,13 @@ func (s *Supervisor) apply(set *units.Set) error {
 	if err != nil {
 		return err
 	}
+	passing("reload: bound")
+	if err := s.saveReloading(set); err != nil {
+		for _, b := range plan.bindings {
+			b.undo()
+		}
+		return fmt.Errorf("reload: not saved: %w", err)
+	}
 	var gone []*socket
 	for _, u := range plan.added {
 		s.units[u.conf.Name] = u
@@ -67,6 +75,7 @@ func (s *Supervisor) apply(set *units.Set) error {
 		gone = append(gone, g...)
 	}
 	s.cfg.Units = set
+	passing("reload: held")
 	for name := range plan.bindings {
 		s.steerUnit(s.units[name], keeper.Inventory{})
 	}
@@ -80,12 +89,15 @@ func (s *Supervisor) apply(set *units.Set) error {
 	for _, u := range plan.added {
 		s.start(u)
 	}
+	passing("reload: handled")
 	s.release(gone)
+	passing("reload: released")
 	for name := range plan.bindings {
 		s.units[name].released()
 	}
 	s.settleFollowing()
 	s.publishUnits()
+	s.keeper.Save(reloadState, nil)
 	s.log.Info("reloaded", "units", len(set.Units), "added", len(plan.added), "removed", len(plan.removed), "changed", len(plan.changed))
 	return nil
 }

@@ -64,10 +64,16 @@ func (s *Supervisor) openRuntimeDir() (*runtimeDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keeper: %w", err)
 	}
+	d.made = strings.FieldsFunc(string(inv.States[madeState]), func(r rune) bool { return r == 0 })
 	if fd, ok := inv.Descriptors[lockHeld]; ok {
 		d.lock = fd
-		d.made = strings.FieldsFunc(string(inv.States[madeState]), func(r rune) bool { return r == 0 })
 		return d, nil
+	}
+	if missing := missingFolders(d.path); len(missing) > 0 {
+		d.made = missing
+	}
+	if err := s.keeper.Save(madeState, []byte(strings.Join(d.made, "\x00"))); err != nil {
+		return nil, fmt.Errorf("keeper: %w", err)
 	}
 	if err := d.make(); err != nil {
 		d.removeMade()
@@ -77,18 +83,27 @@ func (s *Supervisor) openRuntimeDir() (*runtimeDir, error) {
 		d.removeMade()
 		return nil, err
 	}
-	s.keeper.Save(madeState, []byte(strings.Join(d.made, "\x00")))
 	return d, nil
 }
 
-func (d *runtimeDir) make() error {
-	for p := d.path; ; p = filepath.Dir(p) {
+// missingFolders are those that have to be made for path, innermost first.
+func missingFolders(path string) (missing []string) {
+	for p := path; ; p = filepath.Dir(p) {
 		if _, err := os.Lstat(p); !errors.Is(err, fs.ErrNotExist) || p == "/" {
-			break
+			return missing
 		}
-		d.made = append(d.made, p)
+		missing = append(missing, p)
 	}
-	for _, p := range slices.Backward(d.made) {
+}
+
+func (d *runtimeDir) make() error {
+	missing := missingFolders(d.path)
+	for _, p := range missing {
+		if !slices.Contains(d.made, p) {
+			d.made = append(d.made, p)
+		}
+	}
+	for _, p := range slices.Backward(missing) {
 		err := os.Mkdir(p, 0o700)
 		if err == nil {
 			err = os.Chmod(p, 0o700) // the umask may have closed it even to us

@@ -8,6 +8,7 @@ import (
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/machine"
 	"github.com/sockd/sockd/supervisor/internal/sys"
+	"github.com/sockd/sockd/units"
 )
 
 // A savedUnit is what the keeper keeps of a unit: enough for another supervisor to
@@ -212,4 +213,33 @@ func (s *Supervisor) goOnEnding(inv keeper.Inventory) {
 		s.ended = &ExitError{e.Unit, e.Code}
 	}
 	s.stopAll(e.Because)
+}
+
+// reloadState is the name of the saved set of units that a reload is about to follow,
+// so that it is followed whole.
+const reloadState = "reload/"
+
+func (s *Supervisor) saveReloading(set *units.Set) error {
+	state, err := json.Marshal(set.Units)
+	if err != nil {
+		return err
+	}
+	return s.keeper.Save(reloadState, state)
+}
+
+// goOnReloading finishes the reload that a supervisor before us was about.
+func (s *Supervisor) goOnReloading(inv keeper.Inventory) {
+	state, ok := inv.States[reloadState]
+	if !ok {
+		return
+	}
+	set := &units.Set{}
+	err := json.Unmarshal(state, &set.Units)
+	if err == nil {
+		err = s.apply(set)
+	}
+	if err != nil {
+		s.log.Error("not reloaded", "err", err)
+		s.keeper.Save(reloadState, nil)
+	}
 }

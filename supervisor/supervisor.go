@@ -74,6 +74,7 @@ type Supervisor struct {
 	stale       bool   // units have come or gone since publishUnits
 	follow      []news // events that performing has brought about, not yet handled
 	untold      []Event
+	parting     []*unit // that may have gone
 	stopping    bool
 	crashed     error       // it ends without any order: nothing is released or removed
 	ended       *ExitError  // an essential unit has ended for good
@@ -219,6 +220,7 @@ func (s *Supervisor) loop(ctx context.Context) error {
 	}
 	var late <-chan time.Time // when waiting for the output ends
 	for {
+		s.forgetGone()
 		s.settleFollowing()
 		if s.stopping && s.processes == 0 && late == nil {
 			late = time.After(outputPatience)
@@ -328,9 +330,20 @@ func (s *Supervisor) ifEnded(u *unit) {
 		s.log.Warn("essential unit ended", "unit", u.conf.Name, "code", u.lastCode)
 		s.stopAll("essential unit " + u.conf.Name + " has ended")
 	}
-	if u.removed && u.machine.Empty() && s.units[u.conf.Name] == u {
-		s.forget(u)
+	if u.gone() {
+		s.parting = append(s.parting, u)
 	}
+}
+
+// forgetGone forgets units that have gone, once all news of them is acknowledged: until
+// then another supervisor must know them.
+func (s *Supervisor) forgetGone() {
+	for _, u := range s.parting {
+		if u.gone() && s.units[u.conf.Name] == u {
+			s.forget(u)
+		}
+	}
+	s.parting = nil
 }
 
 // stopAll wishes every unit down.

@@ -141,6 +141,9 @@ func (u *unit) setSockets(sockets []*socket) {
 	u.sockets, u.savedSockets = sockets, nil
 }
 
+// gone: configuration has it no more, and nothing is left of it, not even output.
+func (u *unit) gone() bool { return u.removed && u.machine.Empty() && len(u.runs) == 0 }
+
 // released: the sockets that were leaving have been released.
 func (u *unit) released() {
 	if u.leaving != nil {
