@@ -31,18 +31,18 @@ func TestOutputThatNobodyReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, dir, address := outputs(t, world{stdout: write}, n)
-	write.Close()
 	r.line("web@1 ready")
 	eventually(t, "a full pipe", func() bool {
-		queued, err := unix.IoctlGetInt(int(out.Fd()), unix.TIOCINQ)
-		return err == nil && queued > 60<<10
+		room, err := unix.Poll([]unix.PollFd{{Fd: int32(write.Fd()), Events: unix.POLLOUT}}, 0)
+		return err == nil && room == 0
 	})
+	write.Close()
 	for range 3 {
 		if _, err := served("unix", address); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if out, errs, code := sockd(t, dir, "restart", "web"); code != 0 {
+	if out, errs, code := verb(t, dir, "restart", "web"); code != 0 {
 		t.Fatalf("restart: %d %s%s", code, out, errs)
 	}
 	if st := statusOf(t, dir, "count"); st.Instances[0].State != "ready" {
@@ -119,7 +119,7 @@ func TestRuntimeFolderRemoved(t *testing.T) {
 				} // the whole folder may come back before it is quite gone
 				r.line("runtime folder restored")
 			}
-			if out, errs, code := sockd(t, dir, "run", filepath.Join(dir, "web.toml")); code != exitFailed || !strings.Contains(errs, "in use by sockd") {
+			if out, errs, code := verb(t, dir, "run", filepath.Join(dir, "web.toml")); code != exitFailed || !strings.Contains(errs, "in use by sockd") {
 				t.Errorf("a second sockd: %d %s%s", code, out, errs)
 			}
 			exercise(t, r, dir, address)
