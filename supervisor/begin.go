@@ -240,7 +240,7 @@ func (s *Supervisor) resume(u *unit, children []keeper.Child, inv keeper.Invento
 		if u.removed {
 			s.handle(u, machine.Stop{})
 		} else if spec != u.machine.Spec {
-			s.handle(u, machine.Respec{Spec: spec})
+			s.handle(u, machine.Respec{Spec: spec, Scaled: u.machine.Scaled})
 		}
 	} else {
 		s.start(u)

@@ -51,6 +51,11 @@ func (s *Supervisor) scale(u *unit, instances int) (machine.Event, error) {
 		return nil, err
 	}
 	s.steerUnit(u, keeper.Inventory{})
+	spec, want := s.spec(u), u.machine.Spec
+	spec.Instances, want.Instances = instances, instances
+	if spec != want { // one became several, or the other way round: there is a group to steer now, or none
+		return machine.Respec{Spec: spec, Scaled: true}, nil
+	}
 	return machine.Scale{Instances: instances}, nil
 }
 

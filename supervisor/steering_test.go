@@ -243,6 +243,37 @@ func TestScaleUnderLoad(t *testing.T) {
 	t.Logf("promise N2: %d connections through %d changes of scale, %d failed", c.served.Load(), rounds, c.failed.Load())
 }
 
+// One instance is no group; three are, and are steered, also by a supervisor that
+// comes later.
+func TestScaleFromOneSteers(t *testing.T) {
+	f := newFixture(t, "web", fmt.Sprintf(siblings, "", 1, `restart = "no"`))
+	f.do("start", "web", Done)
+	if out, err := f.s.scaleUnit(t.Context(), "web", 3, true); err != nil || out.Outcome != Done {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	f.steered("web")
+	syscall.Kill(f.unit("web").Instances[1].Runs[0].Pid, syscall.SIGKILL)
+	f.awaitState("web", 2, "failed")
+	for range 2 {
+		if st := f.unit("web"); len(st.Instances) != 3 {
+			t.Fatalf("%d instances", len(st.Instances))
+		}
+		for range 100 {
+			if a, err := ask("tcp", f.address("web", "http")); err != nil || a.instance == 2 {
+				t.Fatalf("%+v, %v", a, err)
+			}
+		}
+		f.crash()
+		f.start()
+	}
+	if out, err := f.s.scaleUnit(t.Context(), "web", 1, true); err != nil || out.Outcome != Done {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	if st := f.unit("web"); len(st.Instances) != 1 || len(st.Sockets) != 1 {
+		t.Fatalf("%+v", st)
+	}
+}
+
 func TestPauseHoldsAndResumeServes(t *testing.T) {
 	f := newFixture(t, "web", onDemand)
 	f.do("pause", "web", Done)

@@ -21,6 +21,9 @@ type (
 	Respec struct {
 		Spec Spec
 		Upto uint64
+		// Scaled says that Spec.Instances is still what Scale asked for: the
+		// specification changed in another way, not in its file.
+		Scaled bool
 	}
 	// Scale wishes another number of instances, at least 1, until the next Respec.
 	Scale struct{ Instances int }

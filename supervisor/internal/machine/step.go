@@ -87,7 +87,7 @@ func (s *step) forgive() {
 func (in *Instance) forget() { in.Fails, in.Until, in.Ended, in.Failed = 0, 0, false, false }
 
 func (s *step) respec(ev Respec) {
-	s.Spec, s.Scaled = ev.Spec, false
+	s.Spec, s.Scaled = ev.Spec, ev.Scaled
 	s.grow()
 	for i := range s.Instances {
 		if s.Spec.OnDemand { // nothing on demand ends for good
