@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -12,7 +11,6 @@ import (
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/machine"
 	"github.com/sockd/sockd/supervisor/internal/sys"
-	"github.com/sockd/sockd/units"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,10 +19,12 @@ import (
 // listener of the control socket, nil if there is to be none. After an error
 // nothing has been started.
 func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
-	inv, err := s.keeper.Inventory()
+	inv, err := s.inventory()
 	if err != nil {
-		return nil, fmt.Errorf("keeper: %w", err)
+		return nil, err
 	}
+	s.before = inv.States
+	defer func() { s.before, s.found = nil, nil }()
 	fresh, err := s.configuration(inv)
 	if err != nil {
 		return nil, err
@@ -32,14 +32,18 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 	if fd, ok := inv.Descriptors["control"]; ok {
 		s.heldControl = fd
 	}
-	for _, conf := range s.cfg.Units.Units {
-		s.units[conf.Name] = s.recall(conf, inv)
-	}
 	_, kept := inv.Descriptors[keeper.RecordHeld] // then the record is of the keeper that is there
 	if fresh && !kept {
 		if s.orphans, err = s.findOrphans(dir, inv); err != nil {
 			dir.keep = true
 			return nil, err
+		}
+	}
+	all := readStates(s.cfg.Units, inv)
+	for i, conf := range s.cfg.Units.Units {
+		s.units[conf.Name] = s.recall(conf, all[i], inv)
+		if !fresh { // it was saved so: it need not be saved again
+			s.units[conf.Name].savedConf = conf
 		}
 	}
 	s.recallStores(inv)
@@ -99,81 +103,17 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 	return control, nil
 }
 
-// followedState is the name of the saved mark that all units of the files were saved.
-const followedState = "followed/"
-
-// configuration says which units there are: on a fresh start those of the files,
-// later those that the supervisor before was following. A crash is no reload. A
-// start that was cut short before all were saved is made again.
-func (s *Supervisor) configuration(inv keeper.Inventory) (fresh bool, err error) {
-	_, followed := inv.States[followedState]
-	set := &units.Set{}
-	for name, state := range inv.States {
-		if !strings.HasPrefix(name, confState) {
-			continue
-		}
-		var conf units.Unit
-		if err := json.Unmarshal(state, &conf); err != nil {
-			s.log.Error("saved configuration set aside", "unit", strings.TrimPrefix(name, confState), "err", err)
-			continue
-		}
-		set.Units = append(set.Units, &conf)
+// inventory asks the keeper what there is, once.
+func (s *Supervisor) inventory() (keeper.Inventory, error) {
+	if s.found != nil {
+		return *s.found, nil
 	}
-	fresh = !followed
-	switch {
-	case !fresh:
-		slices.SortFunc(set.Units, func(a, b *units.Unit) int { return strings.Compare(a.Name, b.Name) })
-		s.cfg.Units = set
-	case s.cfg.Units == nil && s.cfg.Load != nil:
-		if s.cfg.Units, err = s.cfg.Load(); err != nil {
-			return fresh, err
-		}
-	case s.cfg.Units == nil:
-		s.cfg.Units = set
-	}
-	return fresh, nil
-}
-
-// recall makes a unit from its saved state, or a new one if there is none.
-func (s *Supervisor) recall(conf *units.Unit, inv keeper.Inventory) *unit {
-	u := newUnit(conf)
-	state, ok := inv.States[conf.Name]
-	if !ok {
-		s.recallOrphans(u, s.orphans)
-		return u
-	}
-	var saved savedUnit
-	var sockets []savedSocket
-	err := json.Unmarshal(state, &saved)
-	if err == nil {
-		err = json.Unmarshal(saved.Sockets, &sockets)
-	}
-	switch {
-	case err != nil:
-	case saved.Version != stateVersion:
-		err = fmt.Errorf("version %d, not %d", saved.Version, stateVersion)
-	case saved.Machine == nil || len(saved.Machine.Instances) == 0:
-		err = errors.New("it is empty")
-	default:
-		err = saved.Machine.Check()
-	}
+	inv, err := s.keeper.Inventory()
 	if err != nil {
-		s.log.Error("saved state set aside", "unit", conf.Name, "err", err)
-		return u
+		return inv, fmt.Errorf("keeper: %w", err)
 	}
-	u.machine, u.recalled, u.removed, u.canary, u.begun = saved.Machine, true, saved.Removed, saved.Canary, !saved.New
-	u.resize()
-	u.recallFacts(saved)
-	for _, k := range sockets {
-		if fd, ok := inv.Descriptors[k.Held]; ok {
-			u.sockets = append(u.sockets, k.open(fd))
-		}
-	}
-	if len(u.sockets) == len(sockets) {
-		u.savedSockets = saved.Sockets
-	}
-	s.setOptions(u)
-	return u
+	s.found = &inv
+	return inv, nil
 }
 
 // setOptions notes for a unit's sockets what its file says of them now.

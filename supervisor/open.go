@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sockd/sockd/supervisor/internal/sys"
@@ -174,6 +175,10 @@ func (b *binding) undo() {
 // commit gives the plan's new sockets to the keeper and makes them the unit's. The
 // sockets no longer wanted are returned; they are still held.
 func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
+	if len(b.made) == 0 && len(b.gone) == 0 && slices.Equal(b.sockets, b.unit.sockets) && b.unit.savedConf == b.unit.conf {
+		return nil, nil // nothing changes, and it is saved
+	}
+	before, leaving := b.unit.sockets, b.unit.leaving
 	nameHeld(b.unit.conf.Name, b.unit.sockets, b.made)
 	for _, k := range b.gone {
 		// Of an instance that is one too many, the socket stays until that has gone: trim.
@@ -195,7 +200,9 @@ func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
 				held.fd = -1
 			}
 			b.undo()
-			return nil, fmt.Errorf("unit %s: socket %s: %w", b.unit.conf.Name, k.name, err)
+			b.unit.setSockets(before)
+			b.unit.leaving = leaving
+			return nil, errors.Join(fmt.Errorf("unit %s: socket %s: %w", b.unit.conf.Name, k.name, err), s.save(b.unit))
 		}
 	}
 	for _, from := range b.taken {

@@ -57,12 +57,7 @@ func tellStore(address, text string, rights []byte) error {
 // on record what they are go where they were; the others are passed sockets like any
 // other, known by their address.
 func (s *Supervisor) storedSockets(inv keeper.Inventory, o *orphans) {
-	ours := map[string]bool{} // of a start that was cut short, on this keeper
-	for _, u := range s.units {
-		for _, k := range u.sockets {
-			ours[k.held] = true
-		}
-	}
+	ours := savedSockets(inv) // of a start that was cut short, on this keeper
 	for name, fd := range inv.Descriptors {
 		rest, ok := strings.CutPrefix(name, heldSocket)
 		if !ok || ours[name] {

@@ -60,9 +60,9 @@ func (s *Supervisor) openRuntimeDir() (*runtimeDir, error) {
 	if d.path, err = filepath.Abs(s.cfg.RuntimeDir); err != nil {
 		return nil, fmt.Errorf("runtime folder: %w", err)
 	}
-	inv, err := s.keeper.Inventory()
+	inv, err := s.inventory()
 	if err != nil {
-		return nil, fmt.Errorf("keeper: %w", err)
+		return nil, err
 	}
 	d.made = strings.FieldsFunc(string(inv.States[madeState]), func(r rune) bool { return r == 0 })
 	if fd, ok := inv.Descriptors[lockHeld]; ok {

@@ -1,8 +1,10 @@
 package supervisor
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
@@ -117,7 +119,29 @@ func (s *Supervisor) save(u *unit) error {
 	if err != nil {
 		return err
 	}
+	if was, ok := s.before[u.conf.Name]; ok {
+		if bytes.Equal(was, state) {
+			return nil
+		}
+		delete(s.before, u.conf.Name)
+	}
 	return s.keeper.Save(u.conf.Name, state)
+}
+
+// savedSockets are the names that units which were saved hold their sockets under.
+func savedSockets(inv keeper.Inventory) map[string]bool {
+	all := map[string]bool{}
+	for name, state := range inv.States {
+		var saved savedUnit
+		var sockets []savedSocket
+		if strings.Contains(name, "/") || json.Unmarshal(state, &saved) != nil || json.Unmarshal(saved.Sockets, &sockets) != nil {
+			continue
+		}
+		for _, k := range sockets {
+			all[k.Held] = true
+		}
+	}
+	return all
 }
 
 // saveFacts notes what people want to know, of a unit that has ever been started.
@@ -164,55 +188,6 @@ func (s *Supervisor) hear(ev keeper.Event) {
 		defer s.cfg.Keeper.remote.Scatter()
 	}
 	s.heard(ev)
-}
-
-// endingState is the name of the saved wish that everything ends.
-const endingState = "ending/"
-
-// An ending says why everything ends: after a crash it goes on ending.
-type ending struct {
-	Because string
-	Unit    string `json:",omitempty"` // of an essential unit that has ended …
-	Code    int    `json:",omitempty"` // … its exit code
-}
-
-func (s *Supervisor) saveEnding(because string) {
-	e := ending{Because: because}
-	if s.ended != nil {
-		e.Unit, e.Code = s.ended.Unit, s.ended.Code
-	}
-	state, err := json.Marshal(e)
-	if err == nil {
-		err = s.keeper.Save(endingState, state)
-	}
-	if err != nil {
-		s.log.Error("not saved that everything ends", "err", err)
-	}
-}
-
-// forgetEnding forgets that all has ended. Where the keeper ends too it must not be:
-// until it does, another supervisor may come.
-func (s *Supervisor) forgetEnding() {
-	if s.cfg.Keeper == nil {
-		s.keeper.Save(followedState, nil)
-		s.keeper.Save(endingState, nil)
-	}
-}
-
-// goOnEnding stops everything if a supervisor before us was about to.
-func (s *Supervisor) goOnEnding(inv keeper.Inventory) {
-	state, ok := inv.States[endingState]
-	if !ok {
-		return
-	}
-	var e ending
-	if err := json.Unmarshal(state, &e); err != nil {
-		e.Because = err.Error()
-	}
-	if e.Unit != "" {
-		s.ended = &ExitError{e.Unit, e.Code}
-	}
-	s.stopAll(e.Because)
 }
 
 // reloadState is the name of the saved set of units that a reload is about to follow,

@@ -74,7 +74,9 @@ type Supervisor struct {
 	stale       bool   // units have come or gone since publishUnits
 	follow      []news // events that performing has brought about, not yet handled
 	untold      []Event
-	parting     []*unit // that may have gone
+	parting     []*unit           // that may have gone
+	found       *keeper.Inventory // until it has begun: what there was
+	before      map[string][]byte // until it has begun: states that need not be saved again
 	stopping    bool
 	crashed     error       // it ends without any order: nothing is released or removed
 	ended       *ExitError  // an essential unit has ended for good
@@ -320,30 +322,6 @@ func (s *Supervisor) settleFollowing() {
 		s.record(s.dir)
 	}
 	s.tellAll()
-}
-
-// ifEnded ends the supervisor when an essential unit has ended for good, and
-// forgets a unit that configuration has removed and that has nothing left.
-func (s *Supervisor) ifEnded(u *unit) {
-	if sv := u.conf.Service; sv != nil && sv.Essential && !s.stopping && u.machine.EndedForGood() {
-		s.ended = &ExitError{Unit: u.conf.Name, Code: u.lastCode}
-		s.log.Warn("essential unit ended", "unit", u.conf.Name, "code", u.lastCode)
-		s.stopAll("essential unit " + u.conf.Name + " has ended")
-	}
-	if u.gone() {
-		s.parting = append(s.parting, u)
-	}
-}
-
-// forgetGone forgets units that have gone, once all news of them is acknowledged: until
-// then another supervisor must know them.
-func (s *Supervisor) forgetGone() {
-	for _, u := range s.parting {
-		if u.gone() && s.units[u.conf.Name] == u {
-			s.forget(u)
-		}
-	}
-	s.parting = nil
 }
 
 // stopAll wishes every unit down.

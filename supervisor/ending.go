@@ -1,0 +1,80 @@
+package supervisor
+
+import (
+	"encoding/json"
+
+	"github.com/sockd/sockd/supervisor/internal/keeper"
+)
+
+// ifEnded ends the supervisor when an essential unit has ended for good, and
+// forgets a unit that configuration has removed and that has nothing left.
+func (s *Supervisor) ifEnded(u *unit) {
+	if sv := u.conf.Service; sv != nil && sv.Essential && !s.stopping && u.machine.EndedForGood() {
+		s.ended = &ExitError{Unit: u.conf.Name, Code: u.lastCode}
+		s.log.Warn("essential unit ended", "unit", u.conf.Name, "code", u.lastCode)
+		s.stopAll("essential unit " + u.conf.Name + " has ended")
+	}
+	if u.gone() {
+		s.parting = append(s.parting, u)
+	}
+}
+
+// forgetGone forgets units that have gone, once all news of them is acknowledged: until
+// then another supervisor must know them.
+func (s *Supervisor) forgetGone() {
+	for _, u := range s.parting {
+		if u.gone() && s.units[u.conf.Name] == u {
+			s.forget(u)
+		}
+	}
+	s.parting = nil
+}
+
+// endingState is the name of the saved wish that everything ends.
+const endingState = "ending/"
+
+// An ending says why everything ends: after a crash it goes on ending.
+type ending struct {
+	Because string
+	Unit    string `json:",omitempty"` // of an essential unit that has ended …
+	Code    int    `json:",omitempty"` // … its exit code
+}
+
+func (s *Supervisor) saveEnding(because string) {
+	e := ending{Because: because}
+	if s.ended != nil {
+		e.Unit, e.Code = s.ended.Unit, s.ended.Code
+	}
+	state, err := json.Marshal(e)
+	if err == nil {
+		err = s.keeper.Save(endingState, state)
+	}
+	if err != nil {
+		s.log.Error("not saved that everything ends", "err", err)
+	}
+}
+
+// forgetEnding forgets that all has ended. Where the keeper ends too it must not be:
+// until it does, another supervisor may come.
+func (s *Supervisor) forgetEnding() {
+	if s.cfg.Keeper == nil {
+		s.keeper.Save(followedState, nil)
+		s.keeper.Save(endingState, nil)
+	}
+}
+
+// goOnEnding stops everything if a supervisor before us was about to.
+func (s *Supervisor) goOnEnding(inv keeper.Inventory) {
+	state, ok := inv.States[endingState]
+	if !ok {
+		return
+	}
+	var e ending
+	if err := json.Unmarshal(state, &e); err != nil {
+		e.Because = err.Error()
+	}
+	if e.Unit != "" {
+		s.ended = &ExitError{e.Unit, e.Code}
+	}
+	s.stopAll(e.Because)
+}
