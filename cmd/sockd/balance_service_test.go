@@ -17,6 +17,7 @@ import (
 
 	"github.com/sockd/sockd/activation"
 	"github.com/sockd/sockd/supervisor"
+	"golang.org/x/sys/unix"
 )
 
 // startUp is how long a service of the benchmark takes until it is ready.
@@ -236,7 +237,8 @@ func (b *balanced) netns() string {
 	return fmt.Sprintf("/proc/%d/ns/net", b.r.cmd.Process.Pid)
 }
 
-// listening is a listener for peers that hand it on.
+// listening is a listener for peers that hand it on, in non-blocking mode: a process
+// may find that another has taken what poll has shown to both.
 func listening(t testing.TB) (*os.File, string) {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -248,6 +250,18 @@ func listening(t testing.TB) (*os.File, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { f.Close() })
-	return f, l.Addr().String()
+	defer f.Close()
+	// Of a file that was blocking when os came to know it os leaves the mode alone;
+	// else each start of a process would make it blocking again, for all of them.
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.SetNonblock(fd, false)
+	own := os.NewFile(uintptr(fd), "listener")
+	t.Cleanup(func() { own.Close() })
+	if err := unix.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	return own, l.Addr().String()
 }
