@@ -85,15 +85,27 @@ func (c *crew) relieve(i int) error {
 		return err
 	}
 	c.members[i] = m
-	old.cmd.Process.Signal(syscall.SIGTERM)
-	<-old.gone
-	return nil
+	return old.leave(syscall.SIGTERM)
+}
+
+// leave ends a process by a signal.
+func (m *member) leave(sig syscall.Signal) error {
+	m.cmd.Process.Signal(sig)
+	select {
+	case <-m.gone:
+		return nil
+	case <-time.After(noAnswer):
+		m.cmd.Process.Kill()
+		<-m.gone
+		return fmt.Errorf("pid %d does not leave at %v", m.cmd.Process.Pid, sig)
+	}
 }
 
 // again ends a process by a signal and then starts the next one.
 func (c *crew) again(i int, sig syscall.Signal) error {
-	c.members[i].cmd.Process.Signal(sig)
-	<-c.members[i].gone
+	if err := c.members[i].leave(sig); err != nil {
+		return err
+	}
 	m, err := c.start(i + 1)
 	if err != nil {
 		return err
