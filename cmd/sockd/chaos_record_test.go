@@ -37,7 +37,8 @@ type recorder struct {
 	errors   []string // what the supervisors found wrong
 	stderr   []string // the last lines, for a failed test
 	lines    map[runID]uint64
-	twice    int // lines that came again
+	twice    int     // lines that came again
+	torn     []runID // whose last line is the first half of one
 	bad      []string
 	finished sync.WaitGroup
 }
@@ -89,6 +90,8 @@ func (r *recorder) output(from io.Reader) {
 		r.mu.Lock()
 		id := runID{line.Unit, line.Gen}
 		switch last := r.lines[id]; {
+		case err != nil && line.Line == "lin": // killed between two writes
+			r.torn = append(r.torn, id)
 		case err != nil:
 			r.bad = append(r.bad, "not a line of ours: "+sc.Text())
 		case n == last+1:
@@ -137,6 +140,11 @@ func (r *recorder) judge(dir string, killed map[int]bool, ordered func(unit, cau
 			l.missing = append(l.missing, fmt.Sprintf("%s gen %d pid %d", id.unit, id.gen, pid))
 		} else if recs[0].Pid != pid {
 			l.unexpected = append(l.unexpected, fmt.Sprintf("%+v is not of pid %d", recs[0], pid))
+		}
+	}
+	for _, id := range r.torn {
+		if !killed[born[id]] {
+			r.bad = append(r.bad, fmt.Sprintf("%v ended in the middle of a line, and nobody has killed it", id))
 		}
 	}
 	for id, recs := range r.exits {

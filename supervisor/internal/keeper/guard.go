@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -194,6 +195,7 @@ func (g *guard) start() (*sys.Process, *wire, error) {
 		unix.Close(pair[0])
 		return nil, nil, err
 	}
+	w.patience = g.Watchdog
 	env := append(append([]string{}, g.Env...), fmt.Sprintf("%s=%d", FDVariable, keeperFD))
 	if g.early >= g.SafeAfter {
 		env = append(env, SafeVariable+"="+g.reason)
@@ -249,10 +251,13 @@ func (g *guard) attend(s *session, p *sys.Process, exit <-chan string) {
 			killed = "it was not serving after " + g.Trial.String()
 			p.Signal(unix.SIGKILL)
 		case ev := <-events:
-			if s.news(ev) == nil {
+			switch err := s.news(ev); {
+			case err == nil:
 				if unheard++; unheard == 1 && !stopped {
 					patience.Reset(g.Watchdog)
 				}
+			case errors.Is(err, os.ErrDeadlineExceeded): // it does not read: news waits with us no longer
+				patience.Reset(0)
 			}
 		case <-s.acked:
 			unheard = 0

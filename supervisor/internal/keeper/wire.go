@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,6 +90,8 @@ type wire struct {
 	out  []byte // frame under way
 	in   []byte
 	oob  []byte
+
+	patience time.Duration // how long send waits for the other side to read; 0: for ever
 }
 
 func newWire(fd int) (*wire, error) {
@@ -143,6 +146,9 @@ func (w *wire) write(m message) error {
 
 func (w *wire) send(frame, rights []byte) error {
 	var result error
+	if w.patience > 0 {
+		w.file.SetWriteDeadline(time.Now().Add(w.patience))
+	}
 	err := w.raw.Write(func(fd uintptr) bool {
 		for {
 			result = unix.Sendmsg(int(fd), frame, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
