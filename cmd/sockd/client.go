@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
-	"sort"
 	"strconv"
 	"time"
 
@@ -16,27 +14,9 @@ import (
 )
 
 // client returns a client for the supervisor that the flags name.
-func client(cmd *cobra.Command) (*supervisor.Client, error) {
-	dir, err := cmd.Flags().GetString("runtime-dir")
-	if err != nil {
-		return nil, err
-	}
-	if dir == "" {
-		dir = supervisor.DefaultRuntimeDir()
-	}
-	return supervisor.NewClient(dir), nil
-}
-
-// runtimeDirs are the folders where a supervisor may be: the one that the flags
-// name, or the default and those of `sockd run -l` below it.
-func runtimeDirs(cmd *cobra.Command) []string {
-	if dir, _ := cmd.Flags().GetString("runtime-dir"); dir != "" {
-		return []string{dir}
-	}
-	base := supervisor.DefaultRuntimeDir()
-	below, _ := filepath.Glob(filepath.Join(base, "run-*"))
-	sort.Strings(below)
-	return append([]string{base}, below...)
+func client(cmd *cobra.Command) *supervisor.Client {
+	dir, _ := baseDir(cmd)
+	return supervisor.NewClient(dir)
 }
 
 // said turns an error of the control API into one with the documented exit code.
@@ -80,10 +60,7 @@ func newVerb(verb string) *cobra.Command {
 			if err := p.check(noWait); err != nil {
 				return err
 			}
-			c, err := client(cmd)
-			if err != nil {
-				return err
-			}
+			c := client(cmd)
 			if len(args) == 0 {
 				if err := c.Reload(cmd.Context()); err != nil {
 					return said(err)
@@ -131,10 +108,7 @@ func newScale() *cobra.Command {
 			if err != nil || n < 1 || n > 1024 {
 				return misuse("%q is no number of instances in 1..1024", args[1])
 			}
-			c, err := client(cmd)
-			if err != nil {
-				return err
-			}
+			c := client(cmd)
 			out, err := c.Scale(cmd.Context(), args[0], n, !noWait, timeout)
 			if err != nil {
 				return said(err)

@@ -310,3 +310,37 @@ stop_timeout = "0s"
 		t.Errorf("ended with %d", code)
 	}
 }
+
+// A crash is no reload: nothing that the first start looked at need be there.
+func TestSupervisorReturnsWhenItsFilesHaveGone(t *testing.T) {
+	dir := t.TempDir()
+	units := filepath.Join(dir, "sockd.d")
+	if err := os.Mkdir(units, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, units, "cat.toml", "[service]\nexec = [\"sleep\", \"1000\"]\nstart = \"boot\"\ndirectory = \"/\"\n")
+	r := start(t, dir, "run")
+	r.line("cat@1 ready")
+	if err := os.RemoveAll(units); err != nil {
+		t.Fatal(err)
+	}
+	syscall.Kill(supervisorOf(t, r.cmd.Process.Pid), syscall.SIGKILL)
+	r.line("supervisor ended")
+	stdout, stderr, code := sockd(t, dir, "status")
+	if code != 0 || !regexp.MustCompile(`cat@1 +ready`).MatchString(stdout) {
+		t.Errorf("status: %d %q %q", code, stdout, stderr)
+	}
+}
+
+// Any number of commands without a file run side by side below one folder.
+func TestAdHocRunsHaveFoldersOfTheirOwn(t *testing.T) {
+	dir := t.TempDir()
+	for range 2 {
+		r := start(t, dir, "run", "-l", freePort(t), "--", "cat")
+		r.line("cat@1 idle")
+	}
+	stdout, stderr, code := sockd(t, dir, "status")
+	if code != 0 || strings.Count(stdout, "cat@1") != 2 {
+		t.Errorf("status: %d %q %q", code, stdout, stderr)
+	}
+}

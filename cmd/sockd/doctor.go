@@ -24,10 +24,7 @@ need. No sockd need be running. The exit code is 0 whatever is found.`,
 			if err := textOrJSON(output); err != nil {
 				return err
 			}
-			c := supervisor.DefaultRuntimeDir()
-			if dir, _ := cmd.Flags().GetString("runtime-dir"); dir != "" {
-				c = dir
-			}
+			c, _ := baseDir(cmd)
 			set, finding := unitsToRun(args)
 			list := supervisor.Diagnose(set, c)
 			if finding != nil {

@@ -94,7 +94,7 @@ notices. It reads one TOML file for each unit.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &exitError{code: exitMisuse, text: err.Error(), hint: "see `" + cmd.CommandPath() + " --help`"}
 	})
-	root.PersistentFlags().String("runtime-dir", os.Getenv("SOCKD_RUNTIME_DIR"), "folder of the control socket (SOCKD_RUNTIME_DIR)")
+	root.PersistentFlags().String("runtime-dir", "", "folder of the control socket (SOCKD_RUNTIME_DIR)")
 	root.AddCommand(newRun(), newCheck(), newStatus(), newSchema(), newVersion(), newScale(), newUpgrade(), newSockets(), newDoctor())
 	for _, verb := range []string{"start", "stop", "restart", "reload", "pause", "resume", "promote", "abort"} {
 		root.AddCommand(newVerb(verb))

@@ -69,10 +69,9 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 			return misuse("a command after -- needs a socket: -l ADDRESS")
 		}
 	}
-	load, err := f.loader(cmd, args, adhoc)
-	if err != nil {
-		return err
-	}
+	// A supervisor that comes later reads no files: what it goes on with is kept. So
+	// nothing is looked at, which may have gone, before somebody loads.
+	load := func() (*units.Set, error) { return f.load(cmd, args, adhoc) }
 	if f.emit {
 		set, err := load()
 		if err != nil {
@@ -84,10 +83,14 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		}
 		return err
 	}
+	var err error
 	if attached, err = supervisor.Attach(); err != nil {
 		return err
 	}
 	if attached == nil { // this process becomes the keeper, and starts itself again
+		if err := f.preview(cmd, args, adhoc); err != nil {
+			return err
+		}
 		out := newAsync(os.Stderr)
 		defer out.close()
 		care.Log = out
@@ -97,12 +100,8 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		}
 		return err
 	}
-	dir, err := runtimeDir(cmd, adhoc)
-	if err != nil {
-		return err
-	}
 	return supervise(supervisor.Config{
-		Load: load, RuntimeDir: dir, Keeper: attached, Log: newLog(attached, f.logFormat, colours(os.Stderr)), Build: build(), Orphans: f.orphans,
+		Load: load, RuntimeDir: runtimeDir(cmd, adhoc), Keeper: attached, Log: newLog(attached, f.logFormat, colours(os.Stderr)), Build: build(), Orphans: f.orphans,
 		Output: os.Stdout, Format: supervisor.Format(f.logFormat), Colour: colours(os.Stdout),
 	})
 }
@@ -113,14 +112,31 @@ var care supervisor.Care
 // attached is the keeper that has started this process; nil in every other.
 var attached *supervisor.Keeper
 
-// loader returns what reads the units: from files, or from the flags.
-func (f *runFlags) loader(cmd *cobra.Command, args []string, adhoc bool) (func() (*units.Set, error), error) {
-	if !adhoc {
-		paths, err := unitPaths(args)
-		return func() (*units.Set, error) { return units.Load(paths...) }, err
+// load reads the units: from files, or from the flags.
+func (f *runFlags) load(cmd *cobra.Command, args []string, adhoc bool) (*units.Set, error) {
+	if adhoc {
+		unit, err := f.unit(cmd, args)
+		if err != nil {
+			return nil, err
+		}
+		return &units.Set{Units: []*units.Unit{unit}}, nil
 	}
-	unit, err := f.unit(cmd, args)
-	return func() (*units.Set, error) { return &units.Set{Units: []*units.Unit{unit}}, nil }, err
+	paths, err := unitPaths(args)
+	if err != nil {
+		return nil, err
+	}
+	return units.Load(paths...)
+}
+
+// preview finds misuse before a process is started for it.
+func (f *runFlags) preview(cmd *cobra.Command, args []string, adhoc bool) error {
+	var err error
+	if adhoc {
+		_, err = f.unit(cmd, args)
+	} else {
+		_, err = unitPaths(args)
+	}
+	return err
 }
 
 // unitPaths are the files and folders to read.
@@ -141,20 +157,6 @@ func unitPaths(args []string) ([]string, error) {
 	}
 	return nil, &exitError{code: exitMisuse, text: fmt.Sprintf("no units: none of %q is a folder", dirs),
 		hint: "name a unit file or a folder: sockd run hello.toml"}
-}
-
-// runtimeDir is where the control socket goes. A command without a file has a
-// folder of its own, so that any number can run side by side.
-func runtimeDir(cmd *cobra.Command, adhoc bool) (string, error) {
-	dir, err := cmd.Flags().GetString("runtime-dir")
-	if err != nil || dir != "" {
-		return dir, err
-	}
-	dir = supervisor.DefaultRuntimeDir()
-	if adhoc {
-		dir = filepath.Join(dir, fmt.Sprintf("run-%d", os.Getppid())) // the keeper's: that is the one people see
-	}
-	return dir, nil
 }
 
 // supervise runs until a signal ends it, of those that the keeper passes on.

@@ -23,12 +23,10 @@ sockd was started from. The file is checked, tried, and taken back if it does no
 work. Exit codes: 0 done, 1 refused, 6 rolled back; then what ran before goes on.`,
 		Args: argsOrMisuse(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := client(cmd)
-			if err != nil {
-				return err
-			}
+			c := client(cmd)
 			r := supervisor.UpgradeRequest{AllowOlder: allowOlder}
 			if len(args) == 1 {
+				var err error
 				if r.Binary, err = filepath.Abs(args[0]); err != nil {
 					return err
 				}
