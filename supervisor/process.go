@@ -32,6 +32,10 @@ func (u *unit) process(r *run, notifyAddress string, sockets []*socket, stored [
 	for _, e := range stored {
 		p.Sockets, names = append(p.Sockets, e.held), append(names, e.name)
 	}
+	var err error
+	if p.CPU, err = u.cpu(r.id.Instance); err != nil {
+		return p, err
+	}
 	home, err := u.credential(&p)
 	if err != nil {
 		return p, err

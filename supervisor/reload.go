@@ -155,6 +155,7 @@ func (s *Supervisor) respec(u *unit, conf *units.Unit, replace bool) {
 	u.conf, u.removed, u.canary = conf, false, nil
 	s.changeOptions(u)
 	s.changeFlows(u)
+	s.spreadSockets(u)
 	if conf.Service == nil {
 		s.handle(u, machine.Stop{})
 		return

@@ -61,6 +61,7 @@ func (s *Supervisor) steerUnit(u *unit, inv keeper.Inventory) {
 			s.openGroup(u, p, fds, inv)
 		}
 	}
+	s.spreadSockets(u)
 }
 
 // joinable says whether the unit file lets processes outside sockd join a socket's group.
@@ -327,6 +328,7 @@ func (s *Supervisor) trim(u *unit) {
 	}
 	u.setSockets(kept)
 	s.release(gone)
+	s.spreadSockets(u)
 }
 
 // compare orders places, so that groups are opened in the same order each time.

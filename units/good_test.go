@@ -85,6 +85,7 @@ restart_delay_max = "1ms"
 restart_reset = "1m"
 overlap = false
 step = 4
+cpu = "spread"
 fd_store_max = 1024
 fd_store_preserve = "yes"
 essential = true
@@ -98,7 +99,7 @@ A = ""
 				User: "www-data", Group: "33", Umask: 0o027, Start: Boot, Instances: 1024, Ready: ReadyNotify,
 				StopTimeout: 90 * time.Minute, StopSignal: syscall.SIGQUIT, ReloadSignal: 37, Watchdog: 1500 * time.Millisecond,
 				Restart: Always, RestartDelayMax: time.Millisecond, RestartReset: time.Minute, Essential: true,
-				Overlap: false, Step: 4, FDStoreMax: 1024, FDStorePreserve: PreserveYes,
+				Overlap: false, Step: 4, CPU: Spread, FDStoreMax: 1024, FDStorePreserve: PreserveYes,
 			}),
 		},
 		{

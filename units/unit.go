@@ -57,6 +57,8 @@ type Service struct {
 	Overlap bool `json:",omitzero"`
 	Step    int  `json:",omitzero"` // instances replaced at a time
 
+	CPU CPU `json:",omitzero"` // "": wherever the scheduler likes
+
 	FDStoreMax      int      `json:",omitzero"` // 0: off
 	FDStorePreserve Preserve `json:",omitzero"`
 }
@@ -92,6 +94,12 @@ const (
 	OnAbort    Restart = "on-abort"
 	Always     Restart = "always"
 )
+
+// CPU says which CPUs instances run on.
+type CPU string
+
+// Spread pins each instance to one CPU, instance after instance.
+const Spread CPU = "spread"
 
 // Preserve says how long descriptors that a service has stored are kept; systemd's words.
 type Preserve string

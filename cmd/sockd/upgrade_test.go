@@ -257,7 +257,7 @@ func TestUpgradeToWhatDoesNotWork(t *testing.T) {
 		{"not written in Go", other, exitFailed, "is not sockd"},
 		{"another program", golang, exitFailed, "is not sockd but cmd/go"},
 		{"older", variant(t, "v1.0.0", false), exitFailed, "v1.0.0 is older than v1.1.0"},
-		{"another wire", as(t, broken, "wire"), exitFailed, "version 2 of the messages"},
+		{"another wire", as(t, broken, "wire"), exitFailed, " of the messages between keeper and supervisor"},
 		{"another state", as(t, broken, "state"), exitFailed, "of saved units"},
 		{"another keeper", as(t, broken, "keeper"), exitFailed, "of a keeper's state"},
 		{"says nothing", as(t, broken, "mute"), exitFailed, "is not sockd: asked who it is"},

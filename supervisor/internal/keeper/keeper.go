@@ -68,6 +68,7 @@ type Process struct {
 
 	Credential *Credential // nil: as sockd
 	Umask      int         // -1: as sockd
+	CPU        int         // the one to run on, counted from 1; 0: as sockd
 }
 
 // A Credential is the identity a process runs under.
@@ -90,7 +91,7 @@ type Event struct {
 	ID     ID
 	Kind   Kind
 	Pid    int    // Execed, Exited
-	Stage  string // SpawnFailed: the step of preparation that failed: "exec", "directory", "user", "fork"
+	Stage  string // SpawnFailed: the step of preparation that failed: "exec", "directory", "user", "cpu", "fork"
 	Err    string // SpawnFailed: why; Exited: why nobody knows how, and then Code is -1
 	Code   int    // Exited: exit code …
 	Signal int    // … or, if not 0, the signal that killed it

@@ -110,6 +110,7 @@ func (p *packer) process(pr Process) {
 	p.list(pr.Sockets)
 	p.list(pr.PidEnv)
 	p.number(pr.Umask)
+	p.number(pr.CPU)
 	p.flag(pr.Credential != nil)
 	if c := pr.Credential; c != nil {
 		p.count(uint64(c.UID))
@@ -120,7 +121,7 @@ func (p *packer) process(pr Process) {
 }
 
 func (u *unpacker) process() Process {
-	pr := Process{Argv: u.list(), Env: u.list(), Dir: u.text(), Sockets: u.list(), PidEnv: u.list(), Umask: u.number(), Output: -1}
+	pr := Process{Argv: u.list(), Env: u.list(), Dir: u.text(), Sockets: u.list(), PidEnv: u.list(), Umask: u.number(), CPU: u.number(), Output: -1}
 	if u.flag() {
 		c := &Credential{UID: u.word(), GID: u.word()}
 		n := u.count()

@@ -67,7 +67,7 @@ const (
 
 // wireVersion is raised when a message changes its meaning. A keeper refuses a
 // supervisor that speaks another one, and starts the version that it can speak to.
-const wireVersion = 1
+const wireVersion = 2
 
 const (
 	maxFrame       = 60 << 10 // bytes of one datagram, header included

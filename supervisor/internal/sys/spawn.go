@@ -23,7 +23,7 @@ type Spec struct {
 }
 
 // A Failure is the step of preparation that failed: its Error reads like
-// "exec: ./web: no such file or directory". Stages: fork, job, descriptors, user,
+// "exec: ./web: no such file or directory". Stages: fork, job, descriptors, cpu, user,
 // directory, exec, and killed for a child that was ended before it came to exec.
 type Failure = trampoline.Failure
 

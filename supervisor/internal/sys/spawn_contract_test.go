@@ -55,6 +55,7 @@ func TestWaysAgree(t *testing.T) {
 		{"directory", false, func(s *Spec) { s.Dir = dir }},
 		{"umask 0", false, func(s *Spec) { s.Umask = 0 }},
 		{"umask 077", false, func(s *Spec) { s.Umask = 0o077 }},
+		{"one CPU", false, func(s *Spec) { s.CPU = 1 + firstCPU(t) }},
 		{"arguments", false, func(s *Spec) { s.Argv = append(s.Argv, "", "/dev/null", "a b", strings.Repeat("x", 100_000)) }},
 		{"ourselves", false, func(s *Spec) {
 			s.Credential = &Credential{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Groups: ourGroups(t)}

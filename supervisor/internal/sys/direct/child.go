@@ -47,6 +47,12 @@ func child(p *Plan) {
 	if p.spec.Umask >= 0 {
 		raw(unix.SYS_UMASK, uintptr(p.spec.Umask), 0, 0, 0)
 	}
+	if p.cpus != nil {
+		p.report.step = stepCPU
+		if _, err := raw(unix.SYS_SCHED_SETAFFINITY, 0, unsafe.Sizeof(*p.cpus), uintptr(unsafe.Pointer(p.cpus)), 0); err != 0 {
+			die(p, err)
+		}
+	}
 	become(p)
 	p.report.step = stepDirectory
 	if p.dir != nil {

@@ -43,6 +43,7 @@ var (
 
 	errNUL   = errors.New("direct: NUL byte in a string")
 	errEmpty = errors.New("direct: no program")
+	errCPU   = errors.New("direct: no such CPU")
 	errUsed  = errors.New("direct: a plan is good for one start")
 )
 
@@ -58,14 +59,15 @@ type Plan struct {
 
 	// The child reads these. Strings end with a NUL byte, lists with nil.
 	argv, env  []*byte
-	programs   []*byte // what to exec, tried in this order
-	lookup     bool    // the programs come from PATH
-	dir        *byte   // nil: as the parent
-	fds        []int32 // Spec.Files; written to as well
-	pidAt      []*byte // where the child's pid goes
-	idAt       []*byte // where the inode of its pidfd goes
-	sameGroups bool    // the groups asked for are those we have
-	limit      *limit  // of descriptors, from before Go raised it; nil: leave it
+	programs   []*byte            // what to exec, tried in this order
+	lookup     bool               // the programs come from PATH
+	dir        *byte              // nil: as the parent
+	fds        []int32            // Spec.Files; written to as well
+	pidAt      []*byte            // where the child's pid goes
+	idAt       []*byte            // where the inode of its pidfd goes
+	cpus       *trampoline.CPUSet // to run on; nil: as the parent
+	sameGroups bool               // the groups asked for are those we have
+	limit      *limit             // of descriptors, from before Go raised it; nil: leave it
 
 	report report
 
@@ -91,6 +93,7 @@ const (
 	stepNone step = iota // killed before its first instruction
 	stepPlace
 	stepClose
+	stepCPU
 	stepGroups
 	stepGID
 	stepUID
@@ -98,7 +101,8 @@ const (
 	stepExec
 )
 
-// Prepare makes a Plan. The error is a string with a NUL byte or no program.
+// Prepare makes a Plan. The error is a string with a NUL byte, no program, or a CPU
+// that no machine has.
 func Prepare(s *Spec) (*Plan, error) {
 	if len(s.Argv) == 0 || s.Argv[0] == "" {
 		return nil, errEmpty
@@ -133,6 +137,11 @@ func Prepare(s *Spec) (*Plan, error) {
 	}
 	if c := s.Credential; c != nil {
 		p.sameGroups = haveGroups(c.Groups)
+	}
+	if s.CPU != 0 {
+		if p.cpus = trampoline.OnlyCPU(s.CPU); p.cpus == nil {
+			return nil, errCPU
+		}
 	}
 	p.limit = limitToRestore()
 	return p, nil

@@ -137,6 +137,8 @@ func (p *Plan) failure() *Failure {
 		f.Stage = "fork"
 	case stepClose:
 		f.Stage = "descriptors"
+	case stepCPU:
+		f.Stage, f.Detail = "cpu", strconv.Itoa(p.spec.CPU-1)
 	case stepGroups:
 		f.Stage, f.Detail = "user", "supplementary groups"
 	case stepGID:

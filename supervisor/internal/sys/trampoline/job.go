@@ -12,6 +12,7 @@ type Job struct {
 	Umask  int      // -1: as the parent
 
 	Credential *Credential // nil: as the parent
+	CPU        int         // the one to run on, counted from 1; 0: as the parent
 }
 
 // A Credential is the identity the program runs under.
@@ -21,7 +22,7 @@ type Credential struct {
 }
 
 const (
-	magic    = "sockd job 1\n"
+	magic    = "sockd job 2\n"
 	maxBytes = 64 << 20 // of an encoded job: many times what the kernel takes as arguments
 
 	hasCredential = 1
@@ -33,6 +34,7 @@ var (
 	errMagic = errors.New("job: not a job")
 	errNUL   = errors.New("job: NUL byte in a string")
 	errEmpty = errors.New("job: no program")
+	errCPU   = errors.New("job: no such CPU")
 	errFlags = errors.New("job: unknown flags")
 )
 
@@ -42,10 +44,14 @@ func (j *Job) Encode() ([]byte, error) {
 	if len(j.Argv) == 0 || j.Argv[0] == "" {
 		return nil, errEmpty
 	}
+	if j.CPU < 0 || j.CPU > MaxCPU {
+		return nil, errCPU
+	}
 	b := make([]byte, 0, 4096)
 	b = append(b, magic...)
 	b = appendU32(b, 0) // length of all, filled in below
 	b = appendU32(b, uint32(int32(j.Umask)))
+	b = appendU32(b, uint32(j.CPU))
 	if c := j.Credential; c != nil {
 		b = appendU32(b, hasCredential)
 		b = appendU32(b, c.UID)
@@ -87,7 +93,7 @@ func Decode(b []byte) (*Job, error) {
 	case size < int64(len(b)):
 		return nil, errLong
 	}
-	j := &Job{Umask: int(int32(r.u32()))}
+	j := &Job{Umask: int(int32(r.u32())), CPU: int(int32(r.u32()))}
 	switch r.u32() {
 	case 0:
 	case hasCredential:
@@ -113,6 +119,8 @@ func Decode(b []byte) (*Job, error) {
 		return nil, errShort
 	case len(j.Argv) == 0 || j.Argv[0] == "":
 		return nil, errEmpty
+	case j.CPU < 0 || j.CPU > MaxCPU:
+		return nil, errCPU
 	}
 	j.Dir = dir[0]
 	return j, nil

@@ -13,6 +13,7 @@ var jobs = []Job{
 	{Argv: []string{"/bin/web", "", "x y"}, Env: []string{"A=1", "B="}, PidEnv: []string{"LISTEN_PID"}, Dir: "/tmp", Umask: 0o22},
 	{Argv: []string{"a"}, Credential: &Credential{UID: 1, GID: 1<<32 - 2, Groups: []uint32{3, 4}}},
 	{Argv: []string{"a"}, Credential: &Credential{}},
+	{Argv: []string{"a"}, CPU: MaxCPU},
 }
 
 func TestRoundTrip(t *testing.T) {
@@ -33,6 +34,19 @@ func TestRoundTrip(t *testing.T) {
 		if _, err := Decode(append(b, 0)); err == nil {
 			t.Error("a byte too many was not noticed")
 		}
+	}
+}
+
+func TestNoSuchCPU(t *testing.T) {
+	for _, cpu := range []int{-1, MaxCPU + 1, 1 << 40} {
+		if b, err := (&Job{Argv: []string{"a"}, CPU: cpu}).Encode(); err == nil {
+			t.Errorf("CPU %d: %q", cpu, b)
+		}
+	}
+	b, _ := jobs[0].Encode()
+	copy(b[len(magic)+8:], "\xff\xff\xff\xff")
+	if j, err := Decode(b); err == nil {
+		t.Errorf("%+v", j)
 	}
 }
 

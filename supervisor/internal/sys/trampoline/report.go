@@ -11,7 +11,7 @@ const (
 
 // A Failure is the step of preparation that failed, on what, and why.
 type Failure struct {
-	Stage  string // "job", "descriptors", "user", "directory", "exec"
+	Stage  string // "job", "descriptors", "cpu", "user", "directory", "exec"
 	Detail string // a path, a user; "" if there is nothing to add
 	Errno  syscall.Errno
 	Text   string // in place of what Errno says, if not ""

@@ -94,6 +94,11 @@ func run(jobFD, status int) {
 	if j.Umask >= 0 {
 		syscall.Umask(j.Umask)
 	}
+	if j.CPU > 0 {
+		if err := runOn(j.CPU); err != 0 {
+			fail(status, "cpu", itoa(j.CPU-1), err)
+		}
+	}
 	if c := j.Credential; c != nil {
 		if what, err := become(c); err != 0 {
 			fail(status, "user", what, err)
