@@ -71,9 +71,7 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 		}
 		s.log.Error("no control socket", "err", err)
 	}
-	for _, u := range s.sorted() {
-		s.steerUnit(u, inv)
-	}
+	s.steerAll(inv)
 	if fresh { // every unit is saved by now: a crash from here on loses none
 		if err := s.keeper.Save(followedState, []byte{}); err != nil {
 			return nil, fmt.Errorf("keeper: %w", err)
@@ -235,7 +233,7 @@ func (s *Supervisor) adoptLogs(inv keeper.Inventory) {
 		s.live++
 		if err := s.readLog(r); err != nil {
 			s.log.Error("log not read", "run", id.String(), "err", err)
-			r.logDone = true
+			s.keeper.Release(name)
 			s.forgetRun(r)
 			continue
 		}

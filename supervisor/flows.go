@@ -66,7 +66,7 @@ func (s *Supervisor) changeFlows(u *unit) {
 		}
 		s.closeGroup(g)
 		u.groups = slices.DeleteFunc(u.groups, func(o *group) bool { return o == g })
-		s.openGroup(u, g.place, g.fds, inv)
+		s.openGroup(u, g.place, g.fds, g.ours, inv)
 		for _, fd := range inv.Descriptors {
 			unix.Close(fd)
 		}

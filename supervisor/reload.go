@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/machine"
@@ -76,9 +77,7 @@ func (s *Supervisor) apply(set *units.Set) error {
 	}
 	s.cfg.Units = set
 	passing("reload: held")
-	for name := range plan.bindings {
-		s.steerUnit(s.units[name], keeper.Inventory{})
-	}
+	s.steerAll(keeper.Inventory{})
 	for _, c := range plan.changed {
 		s.respec(s.units[c.conf.Name], c.conf, c.replace)
 	}
@@ -88,6 +87,9 @@ func (s *Supervisor) apply(set *units.Set) error {
 	}
 	for _, u := range plan.added {
 		s.start(u)
+	}
+	for _, u := range s.sorted() {
+		s.refit(u)
 	}
 	passing("reload: handled")
 	s.release(gone)
@@ -214,6 +216,7 @@ func (s *Supervisor) rewatch(u *unit) {
 
 // forget parts from a removed unit of which nothing is left.
 func (s *Supervisor) forget(u *unit) {
+	grouped := slices.ContainsFunc(u.sockets, func(k *socket) bool { return k.options != nil && k.options.ReusePort })
 	s.closeGroups(u)
 	s.release(u.sockets)
 	u.setSockets(nil)
@@ -222,6 +225,12 @@ func (s *Supervisor) forget(u *unit) {
 	s.unsave(u)
 	delete(s.units, u.conf.Name)
 	s.stale = true
+	if grouped { // who was in a group with it may have that to himself now
+		s.steerAll(keeper.Inventory{})
+		for _, other := range s.sorted() {
+			s.refit(other)
+		}
+	}
 	s.log.Info("removed", "unit", u.conf.Name)
 }
 

@@ -27,6 +27,7 @@ import (
 type group struct {
 	place   place // without instance
 	steer   steer.Group
+	ours    bool          // nobody else may join it; else the kernel's hash serves it
 	options steer.Options // as it was opened; without Held
 	fds     []int         // its members, by instance
 	held    []string      // what the keeper keeps of it
@@ -35,9 +36,13 @@ type group struct {
 // steerUnit brings a unit's groups in line with its sockets: opened, joined, left.
 func (s *Supervisor) steerUnit(u *unit, inv keeper.Inventory) {
 	wanted := map[place][]int{} // descriptors by instance, -1 where there is none
+	ours := map[place]bool{}
 	for i, p := range placesOf(u.sockets) {
-		if p.instance == 0 || !s.steerable(u, u.sockets[i]) {
+		if p.instance == 0 {
 			continue
+		}
+		if _, known := ours[p.group()]; !known {
+			ours[p.group()] = s.steerable(u, u.sockets[i])
 		}
 		fds := wanted[p.group()]
 		for len(fds) < p.instance {
@@ -48,7 +53,7 @@ func (s *Supervisor) steerUnit(u *unit, inv keeper.Inventory) {
 	}
 	u.groups = slices.DeleteFunc(u.groups, func(g *group) bool {
 		fds, ok := wanted[g.place]
-		if !ok || len(fds) > steer.MaxPlaces {
+		if !ok || len(fds) > steer.MaxPlaces || ours[g.place] != g.ours {
 			s.closeGroup(g)
 			return true
 		}
@@ -58,10 +63,27 @@ func (s *Supervisor) steerUnit(u *unit, inv keeper.Inventory) {
 	})
 	for _, p := range slices.SortedFunc(maps.Keys(wanted), place.compare) {
 		if fds := wanted[p]; len(fds) > 1 && len(fds) <= steer.MaxPlaces {
-			s.openGroup(u, p, fds, inv)
+			s.openGroup(u, p, fds, ours[p], inv)
 		}
 	}
 	s.spreadSockets(u)
+}
+
+// steerAll does it for every unit: which groups are ours to steer depends on all.
+func (s *Supervisor) steerAll(inv keeper.Inventory) {
+	for _, u := range s.sorted() {
+		s.steerUnit(u, inv)
+	}
+}
+
+// refit tells a unit's machine what can be done about its queues now, if that is
+// something else than before.
+func (s *Supervisor) refit(u *unit) {
+	spec := s.spec(u)
+	spec.Instances = u.instances()
+	if u.conf.Service != nil && !u.removed && spec != u.machine.Spec {
+		s.follow = append(s.follow, news{u, machine.Respec{Spec: spec, Scaled: u.machine.Scaled}})
+	}
 }
 
 // joinable says whether the unit file lets processes outside sockd join a socket's group.
@@ -94,7 +116,9 @@ func (u *unit) steerPrefix(p place) string {
 	return "steer/" + u.conf.Name + "/" + p.name + "/" + p.addr.String() + "/" + strconv.Itoa(p.nth) + "/"
 }
 
-func (s *Supervisor) openGroup(u *unit, p place, fds []int, inv keeper.Inventory) {
+// openGroup opens a group; one that is not ours is given back to the kernel's hash,
+// whatever steered it before.
+func (s *Supervisor) openGroup(u *unit, p place, fds []int, ours bool, inv keeper.Inventory) {
 	prefix := u.steerPrefix(p)
 	held := map[string]int{}
 	for name, fd := range inv.Descriptors {
@@ -107,8 +131,10 @@ func (s *Supervisor) openGroup(u *unit, p place, fds []int, inv keeper.Inventory
 		return
 	}
 	options := u.flowOptions(p)
-	gr := &group{place: p, fds: fds, options: options}
-	options.Held = held
+	gr := &group{place: p, fds: fds, ours: ours, options: options}
+	if options.Held = held; !ours {
+		want, options.Held = steer.Hash, nil
+	}
 	g, err := steer.Open(fds, want, options)
 	if err != nil {
 		s.log.Warn("not steered", "unit", u.conf.Name, "socket", p.name, "err", err)

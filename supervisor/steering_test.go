@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -271,6 +273,55 @@ func TestScaleFromOneSteers(t *testing.T) {
 	}
 	if st := f.unit("web"); len(st.Instances) != 1 || len(st.Sockets) != 1 {
 		t.Fatalf("%+v", st)
+	}
+}
+
+// Two units in one group: a program for one of them would starve the other.
+func TestGroupOfTwoUnitsIsNotSteered(t *testing.T) {
+	fixed := func(address string) string {
+		return strings.Replace(fmt.Sprintf(siblings, "", 2, ""), "127.0.0.1:0", address, 1)
+	}
+	f := newFixture(t, "a", fixed("127.0.0.1:0"))
+	f.do("start", "a", Done)
+	level := f.steered("a")
+	address := f.address("a", "http")
+	f.write("a", fixed(address))
+	f.write("b", fixed(address))
+	if err := f.s.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.do("start", "b", Done)
+	check := func(when string) {
+		t.Helper()
+		mine := map[int]bool{}
+		for _, in := range f.unit("b").Instances {
+			mine[in.Runs[0].Pid] = true
+		}
+		got := 0
+		for range 200 {
+			a, err := ask("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if mine[a.pid] {
+				got++
+			}
+		}
+		if got == 0 || got == 200 || f.unit("a").Sockets[0].Steering != "hash" {
+			t.Errorf("%s: unit b got %d of 200; a is steered by %q", when, got, f.unit("a").Sockets[0].Steering)
+		}
+	}
+	check("together")
+	f.crash()
+	f.start()
+	check("after a crash")
+	os.Remove(filepath.Join(f.dir, "b.toml"))
+	if err := f.s.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.until("b is gone", func() bool { _, ok := f.s.Unit("b"); return !ok })
+	if got := f.unit("a").Sockets[0].Steering; got != level {
+		t.Errorf("alone again, a is steered by %q", got)
 	}
 }
 
