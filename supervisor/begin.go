@@ -164,7 +164,7 @@ func (s *Supervisor) resume(u *unit, children []keeper.Child, inv keeper.Invento
 			s.log.Error("run not adopted", "unit", u.conf.Name, "instance", c.ID.Instance, "gen", c.ID.Gen, "err", err)
 		}
 		ended := slices.ContainsFunc(c.Pending, func(ev keeper.Event) bool { return ev.Kind != keeper.Execed })
-		held = append(held, machine.Held{Instance: c.ID.Instance, Gen: c.ID.Gen, Running: c.Running, Ended: ended, Signal: int(c.Last)})
+		held = append(held, machine.Held{Instance: c.ID.Instance, Gen: c.ID.Gen, Running: c.Running, Ended: ended, Signal: u.toldToLeave(c.Last)})
 		pending = append(pending, c.Pending...)
 	}
 	held = s.orphans.outlived(u, held)

@@ -242,6 +242,9 @@ func (tr *tree) lines(born map[string]int) (total int) {
 
 // Wherever a supervisor dies, the next one goes on as if nothing had been.
 func TestCrashPoints(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many processes: without -short")
+	}
 	tr := growTree(t, fmt.Sprint("TEST_HITS=", *points))
 	tr.awaitControl()
 	file := filepath.Join(tr.dir, "deaths")
@@ -277,6 +280,9 @@ func TestCrashPoints(t *testing.T) {
 // A first supervisor that dies while it begins leaves no unit behind.
 func TestCrashWhileItBegins(t *testing.T) {
 	rounds := 5
+	if testing.Short() {
+		rounds = 1
+	}
 	if *points > 2 {
 		rounds = 60
 	}

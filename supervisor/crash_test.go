@@ -5,6 +5,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"golang.org/x/sys/unix"
 )
 
 // A supervisor that dies is followed by another on the same keeper.
@@ -117,4 +120,59 @@ listen = "unix://./gone.sock"
 		}
 		return true
 	})
+}
+
+// A run that was told to reload was not told to leave: a stop that was saved and not
+// carried out is carried out by the next supervisor.
+func TestStopAfterReloadOutlivesACrash(t *testing.T) {
+	f := newFixture(t, "web", onDemand+"\n")
+	f.write("web", strings.Replace(onDemand, "[service]", "[service]\nreload_signal = \"SIGCONT\"", 1))
+	if err := f.s.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ask("tcp", f.address("web", "http")); err != nil {
+		t.Fatal(err)
+	}
+	f.awaitState("web", 1, "ready")
+	f.do("reload", "web", Done)
+	inv, err := f.keeper.Inventory()
+	if err != nil || inv.Children[0].Last != syscall.SIGCONT {
+		t.Fatalf("%+v, %v", inv.Children, err)
+	}
+	f.s.ask(t.Context(), func() error { f.s.keeper = deafKeeper{f.keeper}; return nil }) // it dies before the stop signal is sent
+	if _, err := verbs["stop"](f.s, t.Context(), "web", false); err != nil {
+		t.Fatal(err)
+	}
+	f.crash()
+	f.start()
+	f.until("web to be stopped", func() bool { st, _ := f.s.Unit("web"); return st.State == "stopped" })
+}
+
+// A deafKeeper sends no signals.
+type deafKeeper struct{ *keeper.Local }
+
+func (deafKeeper) Signal(keeper.ID, unix.Signal) error { return nil }
+
+// What people want to know of an instance outlives a crash.
+func TestFactsOutliveACrash(t *testing.T) {
+	f := newFixture(t, "web", onDemand)
+	a, err := ask("tcp", f.address("web", "http"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.awaitState("web", 1, "ready")
+	syscall.Kill(a.pid, syscall.SIGKILL)
+	f.awaitState("web", 1, "exited")
+	if _, err := ask("tcp", f.address("web", "http")); err != nil {
+		t.Fatal(err)
+	}
+	f.awaitState("web", 1, "ready")
+	before := f.unit("web").Instances[0]
+	f.crash()
+	f.start()
+	after := f.unit("web").Instances[0]
+	if after.Starts != 2 || after.Starts != before.Starts || !after.Since.Equal(before.Since) || after.LastExit == nil ||
+		after.LastExit.Signal != "SIGKILL" || !after.Runs[0].Started.Equal(before.Runs[0].Started) {
+		t.Errorf("%+v, and was %+v", after, before)
+	}
 }

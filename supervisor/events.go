@@ -37,13 +37,19 @@ type ExitStatus struct {
 	Killed int       `json:"killed,omitempty"` // other processes of the run that had to be killed
 }
 
+// changed notes since when instances are as they are now.
+func (u *unit) changed(actions []machine.Action) {
+	for _, a := range actions {
+		if r, ok := a.(machine.Report); ok && r.Instance >= 1 && r.Instance <= len(u.since) && r.From != r.To {
+			u.since[r.Instance-1] = time.Now()
+		}
+	}
+}
+
 // report turns a machine's report into an event.
 func (s *Supervisor) report(u *unit, a machine.Report) {
 	u.resize()
 	e := Event{Unit: u.conf.Name, Instance: a.Instance, Gen: a.Gen, What: string(a.To), From: string(a.From), Because: a.Because}
-	if a.Instance >= 1 && a.Instance <= len(u.since) && a.From != a.To {
-		u.since[a.Instance-1] = time.Now()
-	}
 	if a.For > 0 {
 		e.For = a.For.Round(time.Millisecond).String()
 	}

@@ -291,6 +291,7 @@ func (s *Supervisor) handle(u *unit, ev machine.Event) {
 // commit saves what was decided, acts on it, and tells people.
 func (s *Supervisor) commit(u *unit, actions []machine.Action) {
 	u.resize()
+	u.changed(actions)
 	if err := s.save(u); err != nil { // save
 		s.log.Error("not saved", "unit", u.conf.Name, "err", err)
 	}

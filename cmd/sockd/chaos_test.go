@@ -109,6 +109,9 @@ func (c *chaos) writeUnits() []string {
 }
 
 func TestChaos(t *testing.T) {
+	if testing.Short() {
+		*rounds = min(*rounds, 10)
+	}
 	seed := *chaosSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
