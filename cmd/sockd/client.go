@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,12 +69,9 @@ func newVerb(verb string) *cobra.Command {
 				fmt.Println("reloaded")
 				return nil
 			}
-			for _, name := range args {
+			one := func(name string) error {
 				if p.prove {
-					if err := p.do(cmd.Context(), c, name, verb, canary, timeout); err != nil {
-						return err
-					}
-					continue
+					return p.do(cmd.Context(), c, name, verb, canary, timeout)
 				}
 				do := func() (supervisor.Outcome, error) { return c.Verb(cmd.Context(), name, verb, !noWait, timeout) }
 				if canary != "" {
@@ -83,11 +81,17 @@ func newVerb(verb string) *cobra.Command {
 				if err != nil {
 					return said(err)
 				}
-				if err := p.conclude(verb, supervisor.ProvenOutcome{Outcome: out}); err != nil {
-					return err
-				}
+				return p.conclude(verb, supervisor.ProvenOutcome{Outcome: out})
 			}
-			return nil
+			var first error // all are asked; the exit code is that of the first that failed
+			for _, name := range args {
+				err := one(name)
+				if err != nil && first != nil {
+					complain(err)
+				}
+				first = cmp.Or(first, err)
+			}
+			return first
 		}}
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait for the outcome")
 	cmd.Flags().DurationVar(&timeout, "timeout", 90*time.Second, "how long to wait for the outcome")
@@ -101,9 +105,13 @@ func newVerb(verb string) *cobra.Command {
 func newScale() *cobra.Command {
 	var noWait bool
 	var timeout time.Duration
+	var p proving
 	cmd := &cobra.Command{Use: "scale UNIT N", Short: "Change how many instances a unit has, until its file changes",
 		Args: argsOrMisuse(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := p.check(noWait); err != nil {
+				return err
+			}
 			n, err := strconv.Atoi(args[1])
 			if err != nil || n < 1 || n > 1024 {
 				return misuse("%q is no number of instances in 1..1024", args[1])
@@ -113,10 +121,11 @@ func newScale() *cobra.Command {
 			if err != nil {
 				return said(err)
 			}
-			return conclude("scale", out)
+			return p.conclude("scale", supervisor.ProvenOutcome{Outcome: out})
 		}}
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "do not wait for the outcome")
 	cmd.Flags().DurationVar(&timeout, "timeout", 90*time.Second, "how long to wait for the outcome")
+	p.flags(cmd, "scale")
 	return cmd
 }
 

@@ -238,6 +238,15 @@ listen = "unix://./s.sock"
 	if stdout, stderr, code := sockd(t, dir, "restart", "cat"); code != 0 || stdout != "cat: restarted\n" {
 		t.Errorf("restart: %d %q %q", code, stdout, stderr)
 	}
+	if stdout, stderr, code := sockd(t, dir, "restart", "dog", "cat"); code != exitNoUnit || stdout != "cat: restarted\n" {
+		t.Errorf("restart of an unknown one and another: %d %q %q", code, stdout, stderr)
+	}
+	if stdout, stderr, code := sockd(t, dir, "scale", "cat", "2", "-o", "json"); code != 0 || !strings.Contains(stdout, `"outcome": "done"`) {
+		t.Errorf("scale: %d %q %q", code, stdout, stderr)
+	}
+	if stdout, stderr, code := sockd(t, dir, "scale", "cat", "1"); code != 0 || stdout != "cat: scaled\n" {
+		t.Errorf("scale: %d %q %q", code, stdout, stderr)
+	}
 	if stdout, stderr, code := sockd(t, dir, "stop", "cat"); code != 0 || stdout != "cat: stopped\n" {
 		t.Errorf("stop: %d %q %q", code, stdout, stderr)
 	}

@@ -61,6 +61,11 @@ func execute(args []string) int {
 	if err == nil {
 		return exitDone
 	}
+	return complain(err)
+}
+
+// complain says what is wrong, and what to do, and returns the exit code for it.
+func complain(err error) int {
 	e := &exitError{code: exitFailed, text: err.Error()}
 	if !errors.As(err, &e) && strings.HasPrefix(err.Error(), "unknown ") {
 		e.code = exitMisuse
