@@ -26,8 +26,8 @@ func (u *unit) cpu(instance int) (int, error) {
 
 // spreadSockets gives each sibling what arrives on its instance's CPU, where the
 // kernel chooses, and only if every CPU has its sibling: what arrives on one that has
-// none would fall to a few, and with too many siblings some would starve (kernel.md,
-// pitfall 18). Where a program steers, it alone chooses, and the setting is taken back
+// none would fall to a few, and with too many siblings some would starve; so would sockets
+// in the group that are not this unit's. Where a program steers, it alone chooses, and the setting is taken back
 // so that it says nothing untrue.
 func (s *Supervisor) spreadSockets(u *unit) {
 	siblings := 0
@@ -45,7 +45,7 @@ func (s *Supervisor) spreadSockets(u *unit) {
 			continue
 		}
 		cpu := sys.AnyCPU
-		if g := u.groupOf(k); spread && (g == nil || g.steer.Level() == steer.Hash) && !u.joinable(k.name) {
+		if g := u.groupOf(k); spread && (g == nil || g.steer.Level() == steer.Hash) && s.steerable(u, k) {
 			cpu = cpus[k.instance-1]
 		}
 		if err := sys.IncomingCPU(k.fd, cpu); err != nil {

@@ -43,6 +43,9 @@ func TestInstancesAreSpreadOverCPUs(t *testing.T) {
 		sys.AlwaysTrampoline(trampoline)
 		defer sys.AlwaysTrampoline(false)
 		n := len(cpus) + 1 // one CPU has two
+		if trampoline && testing.Short() {
+			break
+		}
 		f := newFixture(t, "web", fmt.Sprintf(spread, n, `cpu = "spread"`))
 		f.do("start", "web", Done)
 		f.do("restart", "web", Done)
@@ -82,7 +85,11 @@ func TestSiblingsAreSpreadOverCPUs(t *testing.T) {
 		t.Skipf("needs two CPUs or more: %v, %v", cpus, err)
 	}
 	n := len(cpus)
-	for _, level := range []string{"hash", "off", ""} {
+	levels := []string{"hash", "off", ""}
+	if testing.Short() {
+		levels = levels[:1]
+	}
+	for _, level := range levels {
 		t.Setenv(levelVariable, level)
 		f := newFixture(t, "web", fmt.Sprintf(spread, n, `cpu = "spread"`))
 		check := func(when string, set bool) {

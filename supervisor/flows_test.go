@@ -130,6 +130,9 @@ func TestStickyFlowsOverARestart(t *testing.T) {
 }
 
 func TestFlowsMoveWhereNobodyKeepsThem(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a comparison")
+	}
 	f := newFixture(t, "game", fmt.Sprintf(game, ""))
 	f.do("start", "game", Done)
 	level := f.steered("game")
@@ -186,6 +189,9 @@ func TestReloadChangesFlows(t *testing.T) {
 		if after.LastGen != before.LastGen {
 			t.Errorf("%q: a process was replaced", keys)
 		}
+	}
+	if testing.Short() {
+		return
 	}
 	f.write("game", fmt.Sprintf(game, `flows = "sticky"`))
 	if err := f.s.Reload(t.Context()); err != nil {

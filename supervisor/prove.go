@@ -7,8 +7,6 @@ import (
 	"os"
 	"strings"
 	"time"
-
-	"github.com/sockd/sockd/supervisor/internal/sys"
 )
 
 // A proof is made by looking at a unit's sockets every few milliseconds while it is
@@ -253,53 +251,4 @@ func (c *Client) Prove(ctx context.Context, name, verb string, params url.Values
 	}
 	var out ProvenOutcome
 	return out, c.do(ctx, "POST", "/v1/units/"+url.PathEscape(name)+"/"+verb+"?"+q.Encode(), &out)
-}
-
-// outlook looks for a moment whether queues grow, and says when the first will be
-// full: for a pause, in which nobody may be there to take from them.
-func (s *Supervisor) outlook(ctx context.Context, name string) string {
-	before, _ := s.Unit(name)
-	began := sys.Now()
-	moment := time.NewTimer(outlookFor)
-	defer moment.Stop()
-	select {
-	case <-moment.C:
-	case <-ctx.Done():
-	case <-s.quit:
-	}
-	after, _ := s.Unit(name)
-	return fullIn(before.Sockets, after.Sockets, time.Duration(sys.Now()-began))
-}
-
-// outlookFor is how long a pause looks at the queues.
-const outlookFor = 500 * time.Millisecond
-
-// fullIn says when the first queue will be full if it grows as it has.
-func fullIn(before, after []SocketStatus, in time.Duration) string {
-	was := map[uint64]int{}
-	for _, k := range before {
-		was[k.Inode] = k.Queued
-	}
-	first, grown := time.Duration(-1), 0
-	for _, k := range after {
-		more := k.Queued - was[k.Inode]
-		if k.Backlog <= 0 {
-			continue
-		}
-		if k.Queued >= k.Backlog {
-			return "a queue is full: clients are turned away, and try again"
-		}
-		if more <= 0 || in <= 0 {
-			continue
-		}
-		grown += more
-		left := time.Duration(float64(k.Backlog-k.Queued) / float64(more) * float64(in))
-		if first < 0 || left < first {
-			first = left
-		}
-	}
-	if first < 0 {
-		return "no queue grows"
-	}
-	return fmt.Sprintf("at the present rate (%.0f a second) the first queue is full in %s", float64(grown)/in.Seconds(), first.Round(time.Second/10))
 }

@@ -120,7 +120,7 @@ func printStatus(w io.Writer, all []supervisor.UnitStatus, now time.Time, colour
 			if k.Instance > 0 {
 				place += fmt.Sprintf("@%d", k.Instance)
 			}
-			fmt.Fprintf(tw, "%s\t%s\t%s://%s\t%s\t%d\t\n", place, k.Name, k.Network, k.Address, queue(k), k.Drops)
+			fmt.Fprintf(tw, "%s\t%s\t%s://%s\t%s\t%d\t%s\n", place, k.Name, k.Network, k.Address, queue(k), k.Drops, flowsText(k))
 		}
 	}
 	return tw.Flush()
@@ -137,6 +137,14 @@ func printStored(w io.Writer, all []supervisor.UnitStatus) {
 			}
 		}
 	}
+}
+
+// flowsText says whether udp flows stay with their instance, where that was asked for.
+func flowsText(k supervisor.SocketStatus) string {
+	if k.Flows == "" {
+		return ""
+	}
+	return "flows " + k.Flows
 }
 
 func queue(k supervisor.SocketStatus) string {
