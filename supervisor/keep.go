@@ -150,6 +150,10 @@ func (k *Keeper) Orders() <-chan os.Signal { return k.orders }
 // since those before it have died one after the other.
 func (k *Keeper) Safe() bool { return k.safe != "" }
 
+// Again has the keeper start an ordinary supervisor once this one, which is in safe
+// mode, has ended. Without it the next one is in safe mode too.
+func (k *Keeper) Again() error { return k.remote.Again() }
+
 // Write has the keeper write lines to its Care's Log: use it for Config.Log.
 func (k *Keeper) Write(lines []byte) (int, error) { return k.remote.Write(lines) }
 

@@ -41,8 +41,8 @@ func (s *Supervisor) show(inv keeper.Inventory) {
 	s.publishUnits()
 }
 
-// answer is the loop of safe mode. When it is told to stop, the keeper ends the
-// processes; after a Retry the next supervisor is an ordinary one.
+// answer is the loop of safe mode. It acknowledges no news. When it is told to stop, the
+// keeper ends the processes; after Keeper.Again the next supervisor is an ordinary one.
 func (s *Supervisor) answer(ctx context.Context) error {
 	for {
 		select {

@@ -170,7 +170,8 @@ func supervise(cfg supervisor.Config) error {
 		for sig := range attached.Orders() {
 			switch {
 			case sig == syscall.SIGHUP && attached.Safe():
-				os.Exit(exitFailed) // without a word to the keeper: it starts another supervisor
+				attached.Again()
+				os.Exit(exitFailed) // without Bye: the keeper starts another supervisor
 			case sig == syscall.SIGHUP:
 				s.Reload(ctx) // it logs what was wrong
 			case sig == syscall.SIGINT && interrupted:

@@ -24,7 +24,7 @@ func Served(t testing.TB, l *Local) *Remote {
 		for {
 			select {
 			case ev := <-l.Events():
-				if s.news(ev) != nil {
+				if s.news(ev); <-s.sent != nil {
 					return
 				}
 			case <-s.acked:

@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -66,6 +65,7 @@ type guard struct {
 	reason  string // of the last death
 	waiting []unix.Signal
 	ending  bool
+	safe    bool // the supervisor that is there was started in safe mode
 }
 
 // Guard keeps a supervisor running over l until one says that all is done, and
@@ -153,10 +153,13 @@ func (g *guard) supervise() (code int, done bool, err error) {
 func (g *guard) stay(s *session, p *sys.Process) (code int, done bool, err error) {
 	begun := time.Now()
 	defer func() {
-		if time.Since(begun) > g.Steady {
+		if time.Since(begun) > g.Steady && !g.safe { // one in safe mode shows nothing by living
 			g.early = 0
 		}
 		g.early++
+		if g.safe && s.again.Load() {
+			g.early = 0
+		}
 		g.tried()
 	}()
 	exit := make(chan string, 1)
@@ -167,6 +170,7 @@ func (g *guard) stay(s *session, p *sys.Process) (code int, done bool, err error
 	}()
 	g.attend(s, p, exit)
 	s.hearOut()
+	g.written(s)
 	if bye := s.bye.Load(); bye != 0 && (!g.onTrial() || g.ending) {
 		return int(bye &^ saidBye), true, nil
 	} // on trial it has no say: whatever it could not do, the one before could
@@ -195,9 +199,8 @@ func (g *guard) start() (*sys.Process, *wire, error) {
 		unix.Close(pair[0])
 		return nil, nil, err
 	}
-	w.patience = g.Watchdog
 	env := append(append([]string{}, g.Env...), fmt.Sprintf("%s=%d", FDVariable, keeperFD))
-	if g.early >= g.SafeAfter {
+	if g.safe = g.early >= g.SafeAfter; g.safe {
 		env = append(env, SafeVariable+"="+g.reason)
 	}
 	program := own
@@ -233,16 +236,19 @@ func (g *guard) attend(s *session, p *sys.Process, exit <-chan string) {
 		}
 	}()
 	late := g.trialTimer()
-	events := g.local.Events()
 	for {
 		g.flush(s)
+		events, serving := g.local.Events(), s.serving
+		if s.busy { // more is said when it has taken what is being said
+			events, serving = nil, nil
+		}
 		select {
 		case t := <-s.handed:
 			g.accept(t)
 			if !g.ending {
 				patience.Reset(g.Watchdog) // to end
 			}
-		case goOn := <-s.serving:
+		case goOn := <-serving:
 			if g.served(s, p) {
 				late = nil
 			}
@@ -251,14 +257,12 @@ func (g *guard) attend(s *session, p *sys.Process, exit <-chan string) {
 			killed = "it was not serving after " + g.Trial.String()
 			p.Signal(unix.SIGKILL)
 		case ev := <-events:
-			switch err := s.news(ev); {
-			case err == nil:
-				if unheard++; unheard == 1 && !stopped {
-					patience.Reset(g.Watchdog)
-				}
-			case errors.Is(err, os.ErrDeadlineExceeded): // it does not read: news waits with us no longer
-				patience.Reset(0)
+			s.news(ev)
+			if unheard++; unheard == 1 && !stopped && !g.safe { // in safe mode it acknowledges nothing
+				patience.Reset(g.Watchdog)
 			}
+		case err := <-s.sent:
+			g.sent(s, err)
 		case <-s.acked:
 			unheard = 0
 			if !stopped {
@@ -269,7 +273,7 @@ func (g *guard) attend(s *session, p *sys.Process, exit <-chan string) {
 				if now := p.Stopped(); now != stopped {
 					if stopped = now; stopped {
 						patience.Reset(g.Watchdog)
-					} else if unheard == 0 {
+					} else if unheard == 0 || g.safe {
 						patience.Stop()
 					}
 				}
@@ -305,23 +309,6 @@ func (g *guard) take(sig os.Signal) {
 	}
 	if len(g.waiting) < 16 {
 		g.waiting = append(g.waiting, n)
-	}
-}
-
-// flush passes on what waits, once the supervisor has said hello: signals, and what
-// has become of an upgrade.
-func (g *guard) flush(s *session) {
-	if g.told != s && s.hello.Load() {
-		g.told = s
-		if g.outcome.ID != "" {
-			s.outcome(g.outcome)
-		}
-	}
-	for len(g.waiting) > 0 && s.hello.Load() {
-		if s.order(g.waiting[0]) != nil {
-			return
-		}
-		g.waiting = g.waiting[1:]
 	}
 }
 

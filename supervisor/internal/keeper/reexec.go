@@ -218,7 +218,6 @@ func resume(o Options, d Duty, h *handover) (g *guard, s *session, err error) {
 	}
 	g = &guard{Duty: d, local: l, signals: make(chan os.Signal, 16), outcome: h.Guard.Outcome, ending: h.Guard.Ending}
 	g.defaults()
-	wire.patience = g.Watchdog
 	for _, sig := range h.Guard.Waiting {
 		g.waiting = append(g.waiting, unix.Signal(sig))
 	}

@@ -220,6 +220,9 @@ func (r *Remote) Outer(text string) error {
 	return r.tell(opOuter, nil, func(p *packer) { p.text(text) })
 }
 
+// Again has the keeper start an ordinary supervisor after this one, which is in safe mode.
+func (r *Remote) Again() error { return r.tell(opAgain, nil, nil) }
+
 // Bye tells the keeper to end too, with that exit code.
 func (r *Remote) Bye(code int) error {
 	return r.tell(opBye, nil, func(p *packer) { p.number(code) })

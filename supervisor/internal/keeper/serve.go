@@ -26,8 +26,12 @@ type session struct {
 	outer func(text string) // speaks to an outer manager; nil: there is none
 
 	writing sync.Mutex
+	busy    bool // the guard's letter is on its way
+	ordered bool // which is an order
+	sent    chan error
 	hello   atomic.Bool
 	bye     atomic.Int64  // exit code and 1<<32 once said
+	again   atomic.Bool   // it wants an ordinary one after it
 	acked   chan struct{} // it said hello, or acknowledged something
 	ended   chan struct{} // closed when the talk is over
 
@@ -63,7 +67,7 @@ func talk(l *Local, w *wire, log *slog.Logger, outer func(string)) *session {
 }
 
 func newSession(l *Local, w *wire, log *slog.Logger, outer func(string)) *session {
-	return &session{local: l, log: log, wire: w, outer: outer, acked: make(chan struct{}, 1), ended: make(chan struct{}),
+	return &session{local: l, log: log, wire: w, outer: outer, sent: make(chan error, 1), acked: make(chan struct{}, 1), ended: make(chan struct{}),
 		handed: make(chan *trial, 1), serving: make(chan chan struct{}), over: make(chan struct{})}
 }
 
@@ -186,6 +190,8 @@ func (s *session) handle(m message) error {
 			return err
 		}
 		s.bye.Store(saidBye | int64(code&0xff))
+	case opAgain:
+		s.again.Store(true)
 	case opUpgrade:
 		id := u.text()
 		if err := u.end(); err != nil {
@@ -288,7 +294,8 @@ func (l *Local) refuse(id ID, err error) {
 	}
 }
 
-// say sends a message. Two goroutines do: the one that answers and the one with news.
+// say sends a message, and waits while the supervisor does not read. Two goroutines
+// do: the one that answers and the one that has the guard's letter.
 func (s *session) say(o op, fds []int, pack func(*packer)) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -297,18 +304,6 @@ func (s *session) say(o op, fds []int, pack func(*packer)) error {
 		pack(&p)
 	}
 	return s.wire.write(message{op: o, body: p.b, fds: fds})
-}
-
-func (s *session) news(ev Event) error {
-	return s.say(opNews, nil, func(p *packer) { p.event(ev) })
-}
-
-func (s *session) outcome(o Outcome) error {
-	return s.say(opOutcome, nil, func(p *packer) { p.text(o.ID); p.text(o.Outcome); p.text(o.Because) })
-}
-
-func (s *session) order(sig unix.Signal) error {
-	return s.say(opOrder, nil, func(p *packer) { p.number(int(sig)) })
 }
 
 // inventory sends all that is held, in pieces.

@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +31,7 @@ import (
 //	outer     what an outer manager is to know
 //	upgrade   id, with the new file             outcome   id, what became of the upgrade, why
 //	serving
+//	again
 //	bye       exit code                         order     a signal the keeper was sent
 //
 // Requests are taken in order and, but for inventory, main and adopt, not answered: what
@@ -63,6 +63,7 @@ const (
 	opOutcome
 	opAdopt
 	opWrite
+	opAgain
 )
 
 // wireVersion is raised when a message changes its meaning. A keeper refuses a
@@ -90,8 +91,6 @@ type wire struct {
 	out  []byte // frame under way
 	in   []byte
 	oob  []byte
-
-	patience time.Duration // how long send waits for the other side to read; 0: for ever
 }
 
 func newWire(fd int) (*wire, error) {
@@ -146,9 +145,6 @@ func (w *wire) write(m message) error {
 
 func (w *wire) send(frame, rights []byte) error {
 	var result error
-	if w.patience > 0 {
-		w.file.SetWriteDeadline(time.Now().Add(w.patience))
-	}
 	err := w.raw.Write(func(fd uintptr) bool {
 		for {
 			result = unix.Sendmsg(int(fd), frame, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)

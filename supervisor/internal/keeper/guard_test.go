@@ -1,0 +1,109 @@
+package keeper_test
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A guarded is a keeper's process, and what it and its supervisors say.
+type guarded struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	lines chan string
+}
+
+func guard(t *testing.T, env ...string) *guarded {
+	t.Helper()
+	g := &guarded{t, exec.Command("/proc/self/exe"), make(chan string, 16)}
+	g.cmd.Env = append(os.Environ(), env...)
+	out, err := g.cmd.StdoutPipe()
+	ok(t, err)
+	ok(t, g.cmd.Start())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer g.cmd.Wait()
+		defer close(g.lines)
+		for in := bufio.NewScanner(out); in.Scan(); {
+			g.lines <- in.Text()
+		}
+	}()
+	t.Cleanup(func() {
+		g.signal(unix.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			g.cmd.Process.Kill()
+		}
+	})
+	return g
+}
+
+func (g *guarded) signal(sig unix.Signal) { g.cmd.Process.Signal(sig) }
+
+// says waits for the next line, which is to begin so, and returns the rest.
+func (g *guarded) says(want string) string {
+	g.t.Helper()
+	select {
+	case line := <-g.lines:
+		rest, is := strings.CutPrefix(line, want)
+		if !is {
+			g.t.Fatalf("%q, not %q", line, want)
+		}
+		return strings.TrimSpace(rest)
+	case <-time.After(patience):
+		g.t.Fatalf("nobody says %q", want)
+		panic("unreachable")
+	}
+}
+
+// A stopped supervisor reads nothing: the keeper goes on hearing signals, kills it when
+// the watchdog says so, and the next one is told what it was told.
+func TestStoppedSupervisorDoesNotStopItsKeeper(t *testing.T) {
+	g := guard(t, "GUARD_ROLE=mute")
+	g.says("stops")
+	g.signal(unix.SIGTERM)
+	if n := g.says("follows"); n != fmt.Sprint(manyRuns) {
+		t.Errorf("%s runs are listed", n)
+	}
+	g.says("code 7 <nil>")
+	t.Logf("promise N9: a supervisor stopped before %d pieces of news was replaced, and the next one heard the SIGTERM", 2*manyRuns)
+}
+
+// Safe mode lasts until somebody says otherwise: news without an acknowledgement, a
+// long life and a death do not end it, SIGHUP does.
+func TestSafeModeLasts(t *testing.T) {
+	healed := filepath.Join(t.TempDir(), "healed")
+	g := guard(t, "GUARD_ROLE=dying", "GUARD_HEALED="+healed)
+	var pid int
+	fmt.Sscan(g.says("safe"), &pid)
+	select {
+	case line := <-g.lines:
+		t.Fatalf("then %q", line)
+	case <-time.After(3 * guardWatchdog): // it is not killed: nothing is to be heard
+	}
+	ok(t, unix.Kill(pid, unix.SIGKILL))
+	if rest := g.says("safe"); !strings.Contains(rest, "SIGKILL") {
+		t.Errorf("the reason is %q", rest)
+	}
+	g.signal(unix.SIGHUP) // and it is still ill: it dies as often as at first
+	if rest := g.says("safe"); !strings.Contains(rest, "exit status 9") {
+		t.Errorf("the reason is %q", rest)
+	}
+	f, err := os.Create(healed)
+	ok(t, err)
+	f.Close()
+	g.signal(unix.SIGHUP)
+	g.says("ordinary")
+	g.signal(unix.SIGTERM)
+	g.says("code 0 <nil>")
+	t.Logf("promise N9: safe mode outlived %v without an acknowledgement and the death of its supervisor, and ended with SIGHUP twice of 2", 3*guardWatchdog)
+}
