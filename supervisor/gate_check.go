@@ -79,7 +79,7 @@ func (s *Supervisor) startCheck(g *gate, ended chan error) error {
 	}
 	c := &check{run: &run{id: id, unit: r.unit, notify: -1, log: -1}, ended: ended}
 	if p.Output, err = s.openLog(c.run); err != nil {
-		s.keeper.Release(c.run.held("log"))
+		s.keeper.Release(c.run.held("log")) // if it came so far
 		return err
 	}
 	defer unix.Close(p.Output)

@@ -78,8 +78,11 @@ func (l *logs) add(key uint64, fd int, src source, rest []byte) error {
 		rest = after
 		delete(l.after, src)
 	}
+	if err := l.watch.Arm(fd, key); err != nil {
+		return err
+	}
 	l.pipes[key] = &pipe{splitter: splitter{src: src, rest: rest}, fd: fd}
-	return l.watch.Arm(fd, key)
+	return nil
 }
 
 // open takes up an outbox. Nothing is read without one.
@@ -182,12 +185,13 @@ func (l *logs) readKey(key uint64) {
 // readOnce takes what is there, up to one buffer, so that a talkative run does not
 // keep others waiting, and says whether the pipe is at its end. Of a run that has
 // ended it takes all, but no more than a pipe can hold: whoever still writes then is
-// not of the run.
+// not of the run. Where nobody takes done any more it is not for us to say: what is
+// left, and the rest of a line, is the next supervisor's.
 func (l *logs) readOnce(p *pipe, key uint64) bool {
 	left := 0
 	for {
 		if l.closed() { // the descriptor may be another's by now
-			return true
+			return false
 		}
 		l.mu.Lock()
 		finishing := p.finishing // before reading: what came earlier is then in the pipe
@@ -203,14 +207,14 @@ func (l *logs) readOnce(p *pipe, key uint64) bool {
 				if left -= n; left > 0 {
 					continue
 				}
-				return true
+				return !l.closed()
 			}
-			return l.watch.Arm(p.fd, key) != nil
+			return l.watch.Arm(p.fd, key) != nil && !l.closed()
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN) && !finishing:
-			return l.watch.Arm(p.fd, key) != nil
+			return l.watch.Arm(p.fd, key) != nil && !l.closed()
 		default: // end of file, or nothing left of a run that has ended
-			return true
+			return !l.closed()
 		}
 	}
 }

@@ -52,15 +52,18 @@ func (s *Supervisor) signal(u *unit, id keeper.ID, sig unix.Signal) {
 // watchFor arms the sockets of an instance, or, for 0, the shared ones.
 func (s *Supervisor) watchFor(u *unit, instance int) {
 	for _, k := range u.sockets {
-		if k.instance != instance {
-			continue
+		if k.instance == instance {
+			s.watchSocket(u, k)
 		}
-		if k.key == 0 {
-			k.key = s.newKey(target{unit: u, socket: k})
-		}
-		if err := s.watch.Arm(k.fd, k.key); err != nil {
-			s.log.Error("not watched", "unit", u.conf.Name, "socket", k.where(), "err", err)
-		}
+	}
+}
+
+func (s *Supervisor) watchSocket(u *unit, k *socket) {
+	if k.key == 0 {
+		k.key = s.newKey(target{unit: u, socket: k})
+	}
+	if err := s.watch.Arm(k.fd, k.key); err != nil {
+		s.log.Error("not watched", "unit", u.conf.Name, "socket", k.where(), "err", err)
 	}
 }
 
@@ -157,12 +160,11 @@ func (s *Supervisor) openLog(r *run) (out int, err error) {
 		return -1, err
 	}
 	unix.FcntlInt(uintptr(p[0]), unix.F_SETPIPE_SZ, logPipe) // a wish: the user's limit may be lower
-	if err := unix.SetNonblock(p[0], true); err != nil {
-		return -1, err
+	if err = unix.SetNonblock(p[0], true); err == nil {
+		err = s.keeper.Hold(r.held("log"), p[0])
 	}
-	if err := s.keeper.Hold(r.held("log"), p[0]); err != nil {
-		unix.Close(p[0])
-		unix.Close(p[1])
+	if err != nil {
+		closePair(p)
 		return -1, err
 	}
 	r.log = p[0]
@@ -173,9 +175,15 @@ func (s *Supervisor) openLog(r *run) (out int, err error) {
 	return p[1], nil
 }
 
+// readLog lets r's log be read. Where that fails nobody reads it.
 func (s *Supervisor) readLog(r *run) error {
 	r.logKey = s.newKey(target{unit: r.unit, run: r})
-	return s.logs.add(r.logKey, r.log, source{r.id.Unit, r.id.Instance, r.id.Gen}, r.rest)
+	err := s.logs.add(r.logKey, r.log, source{r.id.Unit, r.id.Instance, r.id.Gen}, r.rest)
+	if err != nil {
+		delete(s.targets, r.logKey)
+		r.logDone = true // but its pipe stays open until it ends: it may write, and is not to die of that
+	}
+	return err
 }
 
 // held is the name of one of the run's descriptors: notify/web@2.7.
@@ -206,9 +214,13 @@ func (s *Supervisor) letGo(r *run) {
 		s.keeper.Release(r.held("notify"))
 		r.notify = -1
 	}
-	if r.log >= 0 {
+	switch {
+	case r.log >= 0 && !r.logDone:
 		s.logs.finish(r.logKey)
-	} else {
+	case r.log >= 0:
+		s.keeper.Release(r.held("log"))
+		r.log = -1
+	default:
 		r.logDone = true
 	}
 	s.forgetRun(r)
