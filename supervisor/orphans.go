@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -123,32 +124,42 @@ func (s *Supervisor) endRest(r keeper.Survivor) {
 	}
 }
 
-// orphanGrace is how long orphans of a unit that is not configured have to leave.
+// orphanGrace is how long orphans have to leave whose unit is not configured or sets no limit.
 const orphanGrace = 10 * time.Second
+
+// A leaving orphan has been asked to end, and then killed.
+type leaving struct {
+	by     time.Time
+	killed bool
+}
+
+// stopOf says how a run is asked to end, and how long it may take. A unit whose file
+// sets no limit is not waited for without end: sockd could not begin.
+func (s *Supervisor) stopOf(id keeper.ID) (sig unix.Signal, grace time.Duration) {
+	for _, u := range s.cfg.Units.Units {
+		if u.Name == id.Unit && u.Service != nil {
+			return u.Service.StopSignal, cmp.Or(u.Service.StopTimeout, orphanGrace)
+		}
+	}
+	return unix.SIGTERM, orphanGrace
+}
 
 // endOrphans ends runs in good order. The keeper takes them over for that; nothing
 // else is listed yet, so that all its news is of them.
 func (s *Supervisor) endOrphans(list []*orphan) {
-	left := map[keeper.ID]bool{}
-	grace := time.Duration(0)
+	left := map[keeper.ID]*leaving{}
 	for _, r := range list {
 		r.process.Close()
 		if err := s.keeper.Adopt(r.Survivor); err != nil {
 			continue // it has just ended by itself
 		}
-		left[r.ID] = true
-		sig, wait := unix.SIGTERM, orphanGrace
-		for _, u := range s.cfg.Units.Units {
-			if u.Name == r.ID.Unit && u.Service != nil {
-				sig, wait = u.Service.StopSignal, u.Service.StopTimeout
-			}
-		}
-		grace = max(grace, wait)
+		sig, grace := s.stopOf(r.ID)
+		left[r.ID] = &leaving{by: time.Now().Add(grace)}
 		s.keeper.Signal(r.ID, sig)
 	}
-	late := time.NewTimer(grace)
+	late := time.NewTimer(0)
 	defer late.Stop()
-	for killed := false; len(left) > 0; {
+	for len(left) > 0 {
 		select {
 		case ev := <-s.keeper.Events():
 			if ev.Kind != keeper.Execed {
@@ -156,17 +167,31 @@ func (s *Supervisor) endOrphans(list []*orphan) {
 			}
 			s.keeper.Acknowledge(ev)
 		case <-late.C:
-			if killed {
-				s.log.Error("orphans are stuck", "count", len(left))
-				return
+			if next := s.killLate(left); len(left) > 0 {
+				late.Reset(time.Until(next))
 			}
-			killed = true
-			for id := range left {
-				s.keeper.Signal(id, unix.SIGKILL)
-			}
-			late.Reset(orphanGrace)
 		}
 	}
+}
+
+// killLate kills those whose time is over, gives up on those that even that does not
+// end, and says when to look again.
+func (s *Supervisor) killLate(left map[keeper.ID]*leaving) (next time.Time) {
+	for id, l := range left {
+		if !time.Now().Before(l.by) {
+			if l.killed {
+				s.log.Error("orphan is stuck", "unit", id.Unit, "instance", id.Instance, "gen", id.Gen)
+				delete(left, id)
+				continue
+			}
+			s.keeper.Signal(id, unix.SIGKILL)
+			l.by, l.killed = time.Now().Add(orphanGrace), true
+		}
+		if next.IsZero() || l.by.Before(next) {
+			next = l.by
+		}
+	}
+	return next
 }
 
 // holdOrphans puts what was brought back where a supervisor before this one would
