@@ -106,7 +106,7 @@ func (s *Supervisor) readable(key uint64) {
 // first: epoll reports it too, and it has no caller.
 func (s *Supervisor) called(u *unit, k *socket) {
 	if s.listenAgain(u, k) {
-		s.watch.Arm(k.fd, k.key)
+		s.watchSocket(u, k)
 		return
 	}
 	if s.flushedCaller(u, k.instance) {

@@ -335,13 +335,18 @@ func (s *Supervisor) listenAgain(u *unit, k *socket) bool {
 	}
 	s.log.Warn("listening again", "unit", u.conf.Name, "socket", k.where(), "because", "a process of the unit had shut it down", "last", u.lastRun())
 	s.rejoin(u, k)
+	if u.watches(k.instance) { // what was armed has fired, or was another socket
+		s.watchSocket(u, k)
+	}
 	return true
 }
 
 // bindAgain puts a new socket in the place of one that is beyond healing.
 func (s *Supervisor) bindAgain(u *unit, k *socket) error {
-	if k.key != 0 {
+	if k.key != 0 { // what was heard of the old one is void: it had no caller
 		s.watch.Remove(k.fd)
+		delete(s.targets, k.key)
+		k.key = 0
 	}
 	if k.path != nil {
 		if err := k.path.Remove(); err != nil {

@@ -129,12 +129,8 @@ func (s *Supervisor) statusOf(u *unit) *UnitStatus {
 		st.Canary = u.canary.Count
 	}
 	for _, k := range u.sockets {
-		watched := u.machine.Watched
-		if k.instance > 0 {
-			watched = k.instance <= len(u.machine.Instances) && u.machine.Instances[k.instance-1].Watched
-		}
 		ks := SocketStatus{Unit: u.conf.Name, Name: k.name, Network: k.addr.Network, Address: k.real,
-			Instance: k.instance, Inode: k.inode, Held: k.held, Watched: watched, Weight: 1, fd: k.fd}
+			Instance: k.instance, Inode: k.inode, Held: k.held, Watched: u.watches(k.instance), Weight: 1, fd: k.fd}
 		ks.Flows = u.flows(k)
 		if g := u.groupOf(k); g != nil {
 			ks.Steering, ks.group = g.steer.Level().String(), g.steer

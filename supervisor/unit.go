@@ -137,6 +137,15 @@ func (u *unit) socketsOf(instance int) []*socket {
 	return mine
 }
 
+// watches says whether a caller at the sockets of an instance, or, for 0, at the shared
+// ones, is waited for.
+func (u *unit) watches(instance int) bool {
+	if instance == 0 {
+		return u.machine.Watched
+	}
+	return instance <= len(u.machine.Instances) && u.machine.Instances[instance-1].Watched
+}
+
 func (u *unit) setSockets(sockets []*socket) {
 	u.sockets, u.savedSockets = sockets, nil
 }
