@@ -107,6 +107,7 @@ type Keeper struct {
 
 	handed  atomic.Bool // an upgrade is under way
 	leaving atomic.Bool // and this supervisor ends for it
+	goesOn  atomic.Bool // it could not go on where another had left off: yet another may
 }
 
 // Attach returns the keeper that has started this process, or nil if none has. It
@@ -158,9 +159,11 @@ func (k *Keeper) Again() error { return k.remote.Again() }
 func (k *Keeper) Write(lines []byte) (int, error) { return k.remote.Write(lines) }
 
 // Bye ends the keeper too, with that exit code, once this process has ended.
-// A supervisor that an upgrade replaces has no say.
+// A supervisor that an upgrade replaces has no say; nor has one that, for want of
+// descriptors say, could not go on where another had left off: services run, and the
+// keeper tries again.
 func (k *Keeper) Bye(code int) error {
-	if k.leaving.Load() {
+	if k.leaving.Load() || k.goesOn.Load() {
 		return nil
 	}
 	return k.remote.Bye(code)

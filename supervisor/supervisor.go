@@ -150,17 +150,25 @@ func New(cfg Config) *Supervisor {
 // It returns nil after that, an *ExitError when an essential unit has ended for
 // good, and an error at once, having started nothing, when a socket cannot be
 // bound or another supervisor has the runtime folder. It may be called once.
-func (s *Supervisor) Run(ctx context.Context) error {
+func (s *Supervisor) Run(ctx context.Context) (err error) {
 	if !s.running.CompareAndSwap(false, true) {
 		return errors.New("supervisor: Run was called before")
 	}
 	defer close(s.quit)
 	if s.keeper == nil {
-		var err error
 		if s.keeper, err = keeper.NewLocal(keeper.Options{Reap: s.cfg.Reap, Forgetful: true}); err != nil {
 			return fmt.Errorf("keeper: %w", err)
 		}
 		defer s.keeper.Close()
+	}
+	if k := s.cfg.Keeper; k != nil {
+		goesOn := true // also where nobody knows
+		defer func() { k.goesOn.Store(goesOn && err != nil && !s.stopping && ctx.Err() == nil) }()
+		inv, err := s.inventory()
+		if err != nil {
+			return err
+		}
+		_, goesOn = inv.States[followedState]
 	}
 	dir, err := s.openRuntimeDir()
 	if err != nil {

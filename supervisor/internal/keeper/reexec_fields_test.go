@@ -22,9 +22,10 @@ func TestHandoverKnowsEveryField(t *testing.T) {
 		{journal{}, []string{"live", "lastGen"}, // dir: held
 			[]string{"log", "mu", "dir", "file", "size", "compact", "said"}},
 		{guard{}, []string{"Duty", "local", "outcome", "waiting", "ending"},
-			[]string{"signals", "trial", "told", "early", "reason"}},
+			[]string{"signals", "trial", "told", "early", "reason", "safe"}}, // safe: such a one does not serve
 		{session{}, []string{"wire", "hello"},
-			[]string{"local", "log", "outer", "writing", "bye", "acked", "ended", "handed", "serving", "over"}},
+			[]string{"local", "log", "outer", "writing", "bye", "again", "acked", "ended", "handed", "serving", "over",
+				"busy", "ordered", "sent"}}, // nothing is on its way then
 	} {
 		typ := reflect.TypeOf(c.of)
 		for i := range typ.NumField() {
