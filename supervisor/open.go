@@ -207,6 +207,14 @@ func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
 	}
 	for _, from := range b.taken {
 		from.path = nil
+		for _, u := range s.units {
+			if slices.Contains(u.sockets, from) { // when it has left, the path stays, whoever supervises then
+				u.savedSockets = nil
+				if err := s.save(u); err != nil {
+					return nil, fmt.Errorf("unit %s: not saved: %w", u.conf.Name, err)
+				}
+			}
+		}
 	}
 	return gone, nil
 }
@@ -239,48 +247,6 @@ func (s *Supervisor) releaseAll() {
 		s.unsave(u)
 	}
 	s.forgetEnding()
-}
-
-// socketsOptions are the options for bind of each of a unit's sockets, by name.
-func socketsOptions(conf *units.Unit) (map[string]*sys.Options, error) {
-	all := make(map[string]*sys.Options, len(conf.Sockets))
-	for i := range conf.Sockets {
-		k := &conf.Sockets[i]
-		o, err := socketOptions(k)
-		if err != nil {
-			return nil, fmt.Errorf("unit %s: socket %s: %w", conf.Name, k.Name, err)
-		}
-		all[k.Name] = &o
-	}
-	return all, nil
-}
-
-// socketOptions turns a unit file's socket into options for bind, with users and
-// groups looked up.
-func socketOptions(k *units.Socket) (sys.Options, error) {
-	o := sys.Options{
-		ReusePort: k.ReusePort || k.PerInstance, ReuseAddr: k.ReuseAddr, NonBlocking: k.NonBlocking, Backlog: k.Backlog,
-		IPv6Only: k.IPv6Only, FreeBind: k.FreeBind, Transparent: k.Transparent, BindToDevice: k.BindToDevice,
-		Mark: k.Mark, Priority: k.Priority, ReceiveBuffer: k.ReceiveBuffer, SendBuffer: k.SendBuffer,
-		KeepAlive: k.KeepAlive, NoDelay: k.NoDelay, DeferAccept: k.DeferAccept, FastOpen: k.FastOpen,
-		IPTOS: k.IPTOS, IPTTL: k.IPTTL, Mode: k.Mode, DirectoryMode: k.DirectoryMode,
-		UID: -1, GID: -1, Optional: k.Optional,
-	}
-	if k.User != "" {
-		a, err := sys.LookupUser(k.User)
-		if err != nil && !errors.Is(err, sys.ErrNoEntry) {
-			return o, fmt.Errorf("user: %w", err)
-		}
-		o.UID = int(a.UID)
-	}
-	if k.Group != "" {
-		gid, err := sys.LookupGroup(k.Group)
-		if err != nil {
-			return o, fmt.Errorf("group: %w", err)
-		}
-		o.GID = int(gid)
-	}
-	return o, nil
 }
 
 // inodeOf identifies a socket for people and tests; 0 if it cannot be told.

@@ -129,6 +129,11 @@ func (s *Supervisor) plan(set *units.Set) (*reloading, error) {
 			spare = append(spare, u.sockets...)
 		}
 	}
+	for _, u := range s.units {
+		if u.removed && byName[u.conf.Name] == nil { // removed before, and still leaving
+			spare = append(spare, u.sockets...)
+		}
+	}
 	for _, c := range changes {
 		u, conf := s.units[c.Unit], byName[c.Unit]
 		switch {

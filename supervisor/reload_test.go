@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -159,5 +160,35 @@ func TestRenamedUnitKeepsItsSocket(t *testing.T) {
 	}
 	if got := f.unit("after").Sockets[0].Inode; got != inode {
 		t.Errorf("the socket was %d and is %d", inode, got)
+	}
+}
+
+// A socket that a leaving unit still has goes to the next unit with its address, and
+// stays when the one before has left, also if nobody supervised meanwhile.
+func TestSocketOfALeavingUnitGoesOn(t *testing.T) {
+	f := prepare(t)
+	path := filepath.Join(f.dir, "s.sock")
+	socket := "ready = \"notify\"\n[socket.s]\nlisten = \"unix://" + path + "\"\n"
+	f.write("before", "[service]\nrole = deaf\nstart = \"boot\"\nstop_timeout = \"0s\"\n"+socket)
+	f.start()
+	f.awaitState("before", 1, "ready")
+	st := f.unit("before")
+	os.Remove(filepath.Join(f.dir, "before.toml"))
+	f.write("other", "[service]\nrole = serve\n")
+	for range 2 {
+		if err := f.s.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f.write("after", "[service]\nrole = serve\n"+socket)
+	}
+	if got := f.unit("after").Sockets[0].Inode; got != st.Sockets[0].Inode {
+		t.Errorf("the socket was %d and is %d", st.Sockets[0].Inode, got)
+	}
+	f.crash()
+	f.start()
+	syscall.Kill(st.Instances[0].Runs[0].Pid, syscall.SIGKILL)
+	f.until("before is gone", func() bool { _, ok := f.s.Unit("before"); return !ok })
+	if _, err := ask("unix", path); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -13,6 +13,9 @@ import (
 // How long nobody supervises when a supervisor dies, with few units and with many: from
 // its death to the first answer of the next, which then has taken up all of them.
 func TestReplacingTheSupervisor(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long with the race detector: without -short")
+	}
 	t.Setenv("CHAOS_CARE", "1") // each death counts as the first
 	for _, n := range []int{10, 1000} {
 		t.Run(fmt.Sprint(n, " units"), func(t *testing.T) {

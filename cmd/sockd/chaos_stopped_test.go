@@ -10,6 +10,9 @@ import (
 // A stopped supervisor takes nothing that the keeper says, however much there is to
 // say: it is killed by the watchdog all the same, and the next one hears it all.
 func TestStoppedSupervisorWhileMuchHappens(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long with the race detector: without -short")
+	}
 	t.Setenv("CHAOS_CARE", "1")
 	const n = 600 // more than fit into the wire
 	dir := t.TempDir()

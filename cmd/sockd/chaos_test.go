@@ -200,7 +200,8 @@ func (c *chaos) storm(targets []target) {
 	o := &operator{w: c.watch, dir: c.dir, client: supervisor.NewClient(filepath.Join(c.dir, "run"))}
 	others.Go(func() { o.run(ctx) })
 	others.Go(func() { c.crowd.run(targets, 1000, quit) })
-	others.Go(func() { c.killServices(quit, rand.New(rand.NewPCG(c.rand.Uint64(), 1))) })
+	chance := rand.New(rand.NewPCG(c.rand.Uint64(), 1))
+	others.Go(func() { c.killServices(quit, chance) })
 	for range *rounds {
 		c.round()
 	}
@@ -310,6 +311,7 @@ func (c *chaos) descriptors() [2]int {
 
 // settle waits for good weather and checks that everything is as it was.
 func (c *chaos) settle(calm int, before [2]int) {
+	c.watch.stop()
 	targets, again := c.begin()
 	if again != calm {
 		c.t.Errorf("calm is process %d, and was %d", again, calm)
@@ -319,7 +321,6 @@ func (c *chaos) settle(calm int, before [2]int) {
 			c.t.Errorf("%+v in good weather: %v", t, err)
 		}
 	}
-	c.watch.stop()
 	const slack = 8 // runs come and go: web was idle before, and work has a run more or less
 	after := c.descriptors()
 	for late := time.Now().Add(10 * time.Second); (after[0] > before[0]+slack || after[1] > before[1]+slack) && time.Now().Before(late); after = c.descriptors() {
