@@ -276,6 +276,21 @@ func TestScaleFromOneSteers(t *testing.T) {
 	}
 }
 
+// Nobody serves, everybody waits for callers: who is one too many goes all the same,
+// and who had just called him is served by another.
+func TestScaleDownOfIdleInstances(t *testing.T) {
+	f := newFixture(t, "web", strings.Replace(fmt.Sprintf(siblings, "", 4, ""), `start = "boot"`, `start = "demand"`, 1))
+	f.steered("web")
+	for _, n := range []int{2, 3, 1} {
+		if out, err := f.s.scaleUnit(t.Context(), "web", n, true); err != nil || out.Outcome != Done {
+			t.Fatalf("scale to %d: %+v, %v", n, out, err)
+		}
+	}
+	if _, err := ask("tcp", f.address("web", "http")); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Two units in one group: a program for one of them would starve the other.
 func TestGroupOfTwoUnitsIsNotSteered(t *testing.T) {
 	fixed := func(address string) string {

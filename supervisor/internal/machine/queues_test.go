@@ -113,7 +113,7 @@ func (w *world) call() (called bool) {
 // latest; ok is false if it need not, or must not.
 func (o *oracle) unflushed(w *world, n int) (due Instant, ok bool) {
 	all, _ := o.count(w, n)
-	if !o.spec.Steered || !o.spec.CanFlush || all > 0 || !o.siblingServes(w, n) || n > len(w.u.Weights) || w.u.Weights[n-1] > 0 {
+	if !o.spec.Steered || !o.spec.CanFlush || all > 0 || !o.siblingTakes(w, n) || n > len(w.u.Weights) || w.u.Weights[n-1] > 0 {
 		return 0, false
 	}
 	if w.q.weights == nil || w.q.open(n) { // about to be steered away

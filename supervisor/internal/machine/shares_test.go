@@ -25,6 +25,26 @@ func (o *oracle) siblingServes(w *world, n int) bool {
 	return false
 }
 
+// idle: a connection to the instance would start it.
+func (o *oracle) idle(w *world, n int) bool {
+	in := w.u.instance(n)
+	all, _ := o.count(w, n)
+	return in != nil && o.wished(w, n) && o.spec.OnDemand && all == 0 && in.Until == 0 && !in.Called
+}
+
+// siblingTakes: who is one too many leaves his queue also to one who waits for callers.
+func (o *oracle) siblingTakes(w *world, n int) bool {
+	if o.siblingServes(w, n) {
+		return true
+	}
+	for k := 1; k <= maxInstances; k++ {
+		if n > o.spec.Instances && k != n && !w.paused && o.idle(w, k) {
+			return true
+		}
+	}
+	return false
+}
+
 // replacing counts the instances other than n whose replacement is under way.
 func (o *oracle) replacing(w *world, n int) (many int) {
 	for k := 1; k <= maxInstances; k++ {
@@ -108,10 +128,7 @@ func (o *oracle) judgeSteer(w *world, actions []Action, recovering bool) {
 	want := make([]int, len(w.u.Instances))
 	some := false
 	for i := range want {
-		n, in := i+1, &w.u.Instances[i]
-		all, _ := o.count(w, n)
-		idle := o.wished(w, n) && o.spec.OnDemand && all == 0 && in.Until == 0 && !in.Called
-		if o.serves(w, n) || idle {
+		if n := i + 1; o.serves(w, n) || o.idle(w, n) {
 			want[i], some = 1, true
 		}
 	}
@@ -137,7 +154,7 @@ func (o *oracle) judgeFlush(w *world, a Flush) {
 		w.fail("flush, and it cannot be")
 	case all > 0:
 		w.fail("flush %d, and somebody is there", a.Instance)
-	case !o.siblingServes(w, a.Instance):
+	case !o.siblingTakes(w, a.Instance):
 		w.fail("flush %d, and nobody can take it", a.Instance)
 	case w.q.weights == nil || w.q.open(a.Instance) || w.now < zero.since.Add(moment):
 		w.fail("flush %d, and it has not been steered away for long", a.Instance)

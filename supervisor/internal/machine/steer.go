@@ -97,7 +97,21 @@ func (s *step) flush() {
 // may be in the instance: a program does not expect that its listener is shut down.
 func (u *Unit) flushable(n int) bool {
 	in := u.instance(n)
-	return u.Spec.CanFlush && in.FlushAt != 0 && !in.Flushed && len(in.Runs) == 0 && u.siblingServes(n)
+	return u.Spec.CanFlush && in.FlushAt != 0 && !in.Flushed && len(in.Runs) == 0 && u.siblingTakes(n)
+}
+
+// siblingTakes reports whether a sibling can take the queue of instance n: one that
+// serves, or, where n is one too many and will not be back, one that a connection starts.
+func (u *Unit) siblingTakes(n int) bool {
+	if u.siblingServes(n) {
+		return true
+	}
+	for i := range u.Instances {
+		if n > u.Spec.Instances && i+1 != n && u.waits(i+1, &u.Instances[i]) {
+			return true
+		}
+	}
+	return false
 }
 
 // serves reports whether instance n has a ready run which is to get connections.
