@@ -49,4 +49,3 @@ func socketOptions(k *units.Socket) (sys.Options, error) {
 	}
 	return o, nil
 }
-
