@@ -250,6 +250,7 @@ var stories = map[string]func(t *testing.T, k theatre){
 		b, bEnd := pair(t)
 		ok(t, k.Hold("listen/web/http", a))
 		ok(t, k.Hold("listen/web/http", a)) // the same again changes nothing
+		ok(t, k.Settle())
 		if !isOpen(aEnd) {
 			t.Fatal("closed by being held twice")
 		}
@@ -315,7 +316,7 @@ var stories = map[string]func(t *testing.T, k theatre){
 		b, _ := pair(t)
 		defer unix.Close(b)
 		_, err := k.Inventory()
-		if err == nil || k.Hold("y", b) == nil || k.Save("u", nil) == nil || k.Spawn(id("web", 1), k.program("exit 0")) == nil {
+		if err == nil || k.Hold("y", b) == nil || k.Save("u", nil) == nil || k.Settle() == nil || k.Spawn(id("web", 1), k.program("exit 0")) == nil {
 			t.Error("a closed keeper goes on")
 		}
 	},

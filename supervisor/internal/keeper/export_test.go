@@ -7,6 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Reserve is how many descriptors the keeper keeps free.
+const Reserve = reserve
+
 // Served is a Remote that speaks with l over a socketpair, as a supervisor does
 // with the keeper's process.
 func Served(t testing.TB, l *Local) *Remote {

@@ -21,6 +21,10 @@ type Keeper interface {
 	Hold(name string, fd int) error
 	// Release closes what is held under name; an unknown name is no error.
 	Release(name string) error
+	// Settle returns when everything asked before has been done. An error says what
+	// could not be held since the last Settle, though Hold had returned nil; it is not
+	// held, and whoever wanted it releases it.
+	Settle() error
 	// Spawn starts a process. It does not wait: Execed or SpawnFailed follows as
 	// an Event, later Exited. An error means that nothing was started and no
 	// event will follow; spawning an ID that is listed already is such an error.

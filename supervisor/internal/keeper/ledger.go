@@ -79,6 +79,16 @@ func (l *Ledger) Release(name string) error {
 	return nil
 }
 
+// Settle implements Keeper: what is asked of a ledger is done at once, or refused.
+func (l *Ledger) Settle() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return ErrClosed
+	}
+	return nil
+}
+
 // drop gives up one use of d.
 func (l *Ledger) drop(d *descriptor) {
 	if d == nil {

@@ -17,7 +17,7 @@ type Remote struct {
 	listed map[ID]bool    // runs
 	events chan Event
 	orders chan unix.Signal
-	answer chan error     // of main
+	answer chan error     // of settle, main and adopt
 	pieces chan Inventory // of inventory
 	gone   chan struct{}  // closed when the keeper has gone
 	queue  eventQueue
@@ -83,7 +83,7 @@ func (r *Remote) tellLocked(o op, fds []int, pack func(*packer)) error {
 func (r *Remote) Hold(name string, fd int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// The keeper's limit is ours. It would refuse too, but could not say so to the caller.
+	// The keeper's limit is ours. It would refuse too, but could say so only in Settle.
 	if err := roomFor(fd); err != nil {
 		return fmt.Errorf("hold %s: %w", name, err)
 	}
@@ -106,6 +106,24 @@ func (r *Remote) Release(name string) error {
 		delete(r.names, name)
 	}
 	return r.tellLocked(opRelease, nil, func(p *packer) { p.text(name) })
+}
+
+// Settle implements Keeper.
+func (r *Remote) Settle() error {
+	if err := r.tell(opSettle, nil, nil); err != nil {
+		return err
+	}
+	return r.answered()
+}
+
+// answered waits for the answer to what was asked last.
+func (r *Remote) answered() error {
+	select {
+	case err := <-r.answer:
+		return err
+	case <-r.gone:
+		return ErrGone
+	}
 }
 
 // Spawn implements Keeper.
@@ -144,12 +162,7 @@ func (r *Remote) SetMain(id ID, pid int) error {
 	if err := r.tell(opMain, nil, func(p *packer) { p.id(id); p.number(pid) }); err != nil {
 		return err
 	}
-	select {
-	case err := <-r.answer:
-		return err
-	case <-r.gone:
-		return ErrGone
-	}
+	return r.answered()
 }
 
 // Adopt implements Keeper.
@@ -161,12 +174,7 @@ func (r *Remote) Adopt(s Survivor) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case err := <-r.answer:
-		return err
-	case <-r.gone:
-		return ErrGone
-	}
+	return r.answered()
 }
 
 // Save implements Keeper.

@@ -3,6 +3,7 @@ package keeper_test
 import (
 	"math/rand/v2"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -56,6 +57,41 @@ func TestSupervisorsComeAndGo(t *testing.T) {
 	if list := children(t, second); len(list) != 0 {
 		t.Fatalf("%+v", list)
 	}
+}
+
+// The keeper may have less room than the supervisor that asks: it says so when it is
+// asked, once, unless what it is about has been released.
+func TestWhatCouldNotBeHeldIsSaid(t *testing.T) {
+	l := newLocal(t, keeper.Options{NoCgroup: true})
+	r := keeper.Served(t, l)
+	var limit unix.Rlimit
+	ok(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	hold := func(name string) (other *os.File) {
+		t.Helper()
+		held, other := pair(t)
+		low := limit
+		low.Cur = uint64(held) + keeper.Reserve // room for our descriptor, and not for the one that arrives
+		ok(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
+		defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+		ok(t, r.Hold(name, held))
+		children(t, r) // it has been dealt with
+		return other
+	}
+	first := hold("listen/web/a")
+	if err := r.Settle(); err == nil || !strings.Contains(err.Error(), "hold listen/web/a") || !strings.Contains(err.Error(), "raise the limit") {
+		t.Errorf("%v", err)
+	}
+	ok(t, r.Settle())
+	hold("listen/web/b")
+	ok(t, r.Release("listen/web/b"))
+	ok(t, r.Settle())
+	inv, err := l.Inventory()
+	ok(t, err)
+	if len(inv.Descriptors) > 0 {
+		t.Errorf("held: %v", inv.Descriptors)
+	}
+	ok(t, r.Release("listen/web/a"))
+	closed(t, first)
 }
 
 // Whatever a supervisor says, the keeper goes on and loses no descriptor.

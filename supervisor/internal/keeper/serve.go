@@ -30,10 +30,11 @@ type session struct {
 	ordered bool // which is an order
 	sent    chan error
 	hello   atomic.Bool
-	bye     atomic.Int64  // exit code and 1<<32 once said
-	again   atomic.Bool   // it wants an ordinary one after it
-	acked   chan struct{} // it said hello, or acknowledged something
-	ended   chan struct{} // closed when the talk is over
+	bye     atomic.Int64     // exit code and 1<<32 once said
+	refused map[string]error // what could not be held, by name
+	again   atomic.Bool      // it wants an ordinary one after it
+	acked   chan struct{}    // it said hello, or acknowledged something
+	ended   chan struct{}    // closed when the talk is over
 
 	handed  chan *trial        // a file that is to take over
 	serving chan chan struct{} // it serves; nothing more is read until that is closed
@@ -67,7 +68,7 @@ func talk(l *Local, w *wire, log *slog.Logger, outer func(string)) *session {
 }
 
 func newSession(l *Local, w *wire, log *slog.Logger, outer func(string)) *session {
-	return &session{local: l, log: log, wire: w, outer: outer, sent: make(chan error, 1), acked: make(chan struct{}, 1), ended: make(chan struct{}),
+	return &session{local: l, log: log, wire: w, outer: outer, refused: map[string]error{}, sent: make(chan error, 1), acked: make(chan struct{}, 1), ended: make(chan struct{}),
 		handed: make(chan *trial, 1), serving: make(chan chan struct{}), over: make(chan struct{})}
 }
 
@@ -121,7 +122,10 @@ func (s *session) handle(m message) error {
 		if err := u.end(); err != nil {
 			return err
 		}
+		delete(s.refused, name)
 		return s.local.Release(name)
+	case opSettle:
+		return s.answer(s.settle())
 	case opSpawn:
 		return s.spawn(&u, m.fds)
 	case opSignal:
@@ -135,22 +139,14 @@ func (s *session) handle(m message) error {
 		if err := u.end(); err != nil {
 			return err
 		}
-		text := ""
-		if err := s.local.SetMain(id, pid); err != nil {
-			text = err.Error()
-		}
-		return s.say(opAnswer, nil, func(p *packer) { p.text(text) })
+		return s.answer(s.local.SetMain(id, pid))
 	case opAdopt:
 		var sv Survivor
 		bad := json.Unmarshal(u.bytes(), &sv)
 		if err := u.end(); err != nil || bad != nil {
 			return errWire
 		}
-		text := ""
-		if err := s.local.Adopt(sv); err != nil {
-			text = err.Error()
-		}
-		return s.say(opAnswer, nil, func(p *packer) { p.text(text) })
+		return s.answer(s.local.Adopt(sv))
 	case opSave:
 		unit, set, state := u.text(), u.flag(), u.bytes()
 		if err := u.end(); err != nil {
@@ -252,13 +248,37 @@ func (s *session) hold(u *unpacker, fd int) error {
 	if err := roomFor(fd); err != nil {
 		unix.Close(fd)
 		s.log.Error("not held", slog.String("name", name), slog.Any("err", err))
-		return nil // whoever is to be given it will say that it is not held
+		s.refused[name] = fmt.Errorf("hold %s: %w", name, err)
+		return nil // settle will say so, or the start that would need it
 	}
+	delete(s.refused, name)
 	if err := s.local.Hold(name, fd); err != nil {
 		unix.Close(fd)
 		return err
 	}
 	return nil
+}
+
+// settle says what was refused since it was asked last, and has not been released.
+func (s *session) settle() error {
+	var err error
+	for _, name := range slices.Sorted(maps.Keys(s.refused)) {
+		if err = s.refused[name]; len(s.refused) > 1 {
+			err = fmt.Errorf("%w (and %d more)", err, len(s.refused)-1)
+		}
+		break
+	}
+	clear(s.refused)
+	return err
+}
+
+// answer says how a request went that is answered.
+func (s *session) answer(err error) error {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	return s.say(opAnswer, nil, func(p *packer) { p.text(text) })
 }
 
 // spawn starts a run. One that cannot be started at all is news too: the

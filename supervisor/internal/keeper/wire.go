@@ -21,6 +21,7 @@ import (
 //	                                            complete
 //	hold      name, with a descriptor
 //	release   name
+//	settle                                      answer    what could not be held, or nothing
 //	spawn     id, process, with its output      news      event
 //	signal    id, number
 //	main      id, pid                           answer    error text, or nothing
@@ -34,8 +35,8 @@ import (
 //	again
 //	bye       exit code                         order     a signal the keeper was sent
 //
-// Requests are taken in order and, but for inventory, main and adopt, not answered: what
-// cannot be done is said as news, or fails the spawn that would need it.
+// Requests are taken in order and, but for inventory, settle, main and adopt, not answered:
+// what cannot be done is said as news, or by settle, or fails the spawn that would need it.
 type op byte
 
 const (
@@ -64,6 +65,7 @@ const (
 	opAdopt
 	opWrite
 	opAgain
+	opSettle
 )
 
 // wireVersion is raised when a message changes its meaning. A keeper refuses a
