@@ -131,6 +131,7 @@ func (s *Supervisor) setOptions(u *unit) {
 // cannot be bound is said, and the rest goes on.
 func (s *Supervisor) openAll(fresh bool) error {
 	var problems []error
+	var bindings []*binding
 	for _, u := range s.sorted() {
 		if u.removed {
 			continue
@@ -146,6 +147,12 @@ func (s *Supervisor) openAll(fresh bool) error {
 		}
 		s.release(gone)
 		u.released()
+		b.leaving = nil
+		b.before = slices.DeleteFunc(slices.Clone(b.before), func(k *socket) bool { return slices.Contains(gone, k) })
+		bindings = append(bindings, b)
+	}
+	if err := s.settleBindings(bindings...); err != nil {
+		problems = append(problems, err)
 	}
 	if len(problems) > 0 && !fresh {
 		s.log.Error("sockets not bound", "err", errors.Join(problems...))
@@ -198,6 +205,7 @@ func (s *Supervisor) adopt(u *unit, c keeper.Child, inv keeper.Inventory) error 
 	if f, ok := u.facts[c.ID.Gen]; ok {
 		r.asked, r.ready, r.status, r.errno = f.Asked, f.Ready, f.Status, f.Errno
 	}
+	r.user = u.userOf(c.ID.Gen)
 	u.runs[c.ID.Gen] = r
 	s.live++
 	s.processes++

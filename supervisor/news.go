@@ -145,7 +145,7 @@ func (s *Supervisor) notification(r *run, m sys.Message, fds []int) {
 		}
 		s.log.Warn("message refused", "unit", u.conf.Name, "instance", r.id.Instance, "gen", r.id.Gen, "from", m.Pid, "because", because, "so far", r.refused)
 	}
-	if !s.mayNotify(u, m) {
+	if !r.mayNotify(m) {
 		sys.CloseAside(fds...)
 		refuse("it came from another user")
 		return
@@ -193,15 +193,23 @@ func microseconds(n uint64) time.Duration {
 }
 
 // mayNotify: a message counts if the kernel vouches that it comes from the user
-// the service runs as, from root, or from sockd's own user.
-func (s *Supervisor) mayNotify(u *unit, m sys.Message) bool {
-	if m.UID == 0 || m.UID == os.Getuid() {
-		return true
+// the process was started as, from root, or from sockd's own user.
+func (r *run) mayNotify(m sys.Message) bool {
+	return m.UID == 0 || m.UID == os.Getuid() || m.UID == r.user
+}
+
+// userOf says whom a run that was started before this supervisor began was started as.
+func (u *unit) userOf(gen uint64) int {
+	if f := u.facts[gen]; f.User != nil {
+		return *f.User
 	}
 	sv := u.conf.Service
 	if sv == nil || sv.User == "" {
-		return false
+		return os.Getuid()
 	}
-	a, err := sys.LookupUser(sv.User)
-	return (err == nil || errors.Is(err, sys.ErrNoEntry)) && int(a.UID) == m.UID
+	a, err := sys.LookupUser(sv.User) // of an orphan nothing is saved
+	if err != nil && !errors.Is(err, sys.ErrNoEntry) {
+		return os.Getuid()
+	}
+	return int(a.UID)
 }

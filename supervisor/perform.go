@@ -3,6 +3,7 @@ package supervisor
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
@@ -119,6 +120,9 @@ func (s *Supervisor) launch(u *unit, r *run) (stage string, err error) {
 		return "environment", err
 	}
 	p.Output = out
+	if r.user = os.Getuid(); p.Credential != nil {
+		r.user = int(p.Credential.UID)
+	}
 	s.readySockets(u, sockets, r.id.Instance, r.id.Gen)
 	if err := s.keeper.Spawn(r.id, p); err != nil {
 		return "spawn", err

@@ -37,11 +37,12 @@ type savedPlace struct {
 	Exits    []ExitCount `json:",omitempty"`
 }
 
-// A savedFact is what people want to know of a run.
+// A savedFact is what people want to know of a run, and whose word counts as its own.
 type savedFact struct {
 	Asked, Ready time.Time `json:",omitzero"`
 	Status       string    `json:",omitempty"`
 	Errno        int       `json:",omitempty"`
+	User         *int      `json:",omitempty"` // that it runs as
 }
 
 // A savedSocket says what a held descriptor is for.
@@ -162,7 +163,7 @@ func (u *unit) saveFacts(to *savedUnit) {
 			if to.Runs == nil {
 				to.Runs = map[uint64]savedFact{}
 			}
-			to.Runs[gen] = savedFact{r.asked, r.ready, r.status, r.errno}
+			to.Runs[gen] = savedFact{r.asked, r.ready, r.status, r.errno, &r.user}
 		}
 	}
 }

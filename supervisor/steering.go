@@ -286,6 +286,8 @@ func (s *Supervisor) flushedCaller(u *unit, instance int) bool {
 // awaitEmpty carries out machine.AwaitEmpty: three looks in a row, a millisecond
 // apart, in a goroutine that ends with the wait.
 func (s *Supervisor) awaitEmpty(u *unit, instance int) {
+	u.emptyAsked[instance]++ // what was asked for before is void
+	asked := u.emptyAsked[instance]
 	var fds []int
 	for _, k := range u.sockets {
 		if k.instance == instance && k.listens() {
@@ -317,7 +319,7 @@ func (s *Supervisor) awaitEmpty(u *unit, instance int) {
 			}
 		}
 		s.ask(ctx, func() error {
-			if s.units[u.conf.Name] == u {
+			if s.units[u.conf.Name] == u && u.emptyAsked[instance] == asked {
 				s.handle(u, machine.Emptied{Instance: instance})
 			}
 			return nil

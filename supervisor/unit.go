@@ -28,6 +28,7 @@ type unit struct {
 	stopSignal syscall.Signal  // of the last service it had
 	recalled   bool            // its machine came from saved state
 	begun      bool            // it has been started, or was taken up as one that had
+	emptyAsked map[int]int     // by instance: how often it was asked whether its queue is empty
 	removed    bool            // configuration has it no more: forgotten when nothing is left
 
 	canary    *canary       // under way; nil: none
@@ -83,10 +84,11 @@ type run struct {
 	door     int    // its private socket, if it has a readiness gate that asks on one; else 0
 	gate     *gate  // asks whether it is ready; nil: nobody does
 	refused  int    // notify messages that did not count
+	user     int    // whom its process was started as
 }
 
 func newUnit(conf *units.Unit) *unit {
-	u := &unit{conf: conf, runs: map[uint64]*run{}}
+	u := &unit{conf: conf, runs: map[uint64]*run{}, emptyAsked: map[int]int{}}
 	u.machine = machine.New(machineSpec(conf))
 	u.stopSignal = syscall.SIGTERM
 	if conf.Service != nil {
