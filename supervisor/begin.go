@@ -191,9 +191,7 @@ func (s *Supervisor) resume(u *unit, children []keeper.Child, inv keeper.Invento
 		s.start(u)
 	}
 	s.settleFollowing()
-	if u.canary != nil {
-		s.watchCanary(u)
-	}
+	s.goOnCanary(u)
 	for _, ev := range pending {
 		s.hear(ev)
 	}

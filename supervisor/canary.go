@@ -21,6 +21,10 @@ type canary struct {
 	Base  int    // instances of the unit itself; the canaries come after them
 	Count int    // how many canaries
 	Upto  uint64 // the newest generation of the old version
+
+	Promoting bool   `json:",omitempty"` // the old version is being replaced; then it ends
+	Undone    string `json:",omitempty"` // why that came to nothing the last time
+	Ending    string `json:",omitempty"` // why it ends: its instances are leaving
 }
 
 // canaryCount reads how many instances a canary is to have: "2", or "25%" of those
@@ -41,8 +45,8 @@ func canaryCount(text string, instances int) (int, error) {
 func (s *Supervisor) canaryUnit(ctx context.Context, name, count string, wait bool) (Outcome, error) {
 	var c canary
 	err := s.wish(ctx, name, func(u *unit) (machine.Event, error) {
-		if u.canary != nil {
-			return nil, errors.New("a canary is under way; promote or abort it first")
+		if err := u.canary.busy(); err != nil {
+			return nil, err
 		}
 		if !u.machine.Up {
 			return nil, errors.New("it is stopped; there is nothing to compare a canary with")
@@ -67,6 +71,9 @@ func (s *Supervisor) canaryUnit(ctx context.Context, name, count string, wait bo
 		if st.Canary == 0 {
 			return RolledBack, st.CanaryEnd
 		}
+		if st.trial.Ending != "" {
+			return "", ""
+		}
 		if outcome, because := settled(st); outcome != Done {
 			return outcome, because
 		}
@@ -74,64 +81,133 @@ func (s *Supervisor) canaryUnit(ctx context.Context, name, count string, wait bo
 	})
 }
 
-// promoteUnit replaces the old version, and lets the additional instances go.
+// promoteUnit replaces the old version; the loop lets the additional instances go when
+// that is done, whoever still waits for it.
 func (s *Supervisor) promoteUnit(ctx context.Context, name string, wait bool) (Outcome, error) {
-	var c canary
 	err := s.wish(ctx, name, func(u *unit) (machine.Event, error) {
 		if u.canary == nil {
 			return nil, errNoCanary
 		}
-		c = *u.canary
-		return machine.Replace{Upto: c.Upto}, nil
+		if u.canary.Ending != "" {
+			return nil, errCanaryEnds
+		}
+		u.canary.Promoting, u.canary.Undone = true, ""
+		return machine.Replace{Upto: u.canary.Upto}, nil
 	})
 	if err != nil {
 		return Outcome{}, err
 	}
-	out, err := s.await(ctx, name, true, replaced(c.Upto))
-	if err != nil || out.Outcome != Done {
-		return out, err
-	}
-	return s.endCanary(ctx, name, "promoted")
+	return s.await(ctx, name, wait, func(st UnitStatus) (string, string) {
+		switch {
+		case st.Canary == 0 && st.CanaryEnd == promoted:
+			return settled(st)
+		case st.Canary == 0:
+			return RolledBack, st.CanaryEnd
+		case st.trial.Promoting || st.trial.Ending != "":
+			return "", ""
+		}
+		return RolledBack, st.trial.Undone
+	})
 }
+
+// promoted is how a canary ends well.
+const promoted = "promoted"
 
 // abortUnit lets the canary go; the old version has served all the time.
 func (s *Supervisor) abortUnit(ctx context.Context, name string, wait bool) (Outcome, error) {
-	return s.endCanary(ctx, name, "aborted by the operator")
-}
-
-var errNoCanary = errors.New("no canary is under way; start one with restart --canary")
-
-func (s *Supervisor) endCanary(ctx context.Context, name, because string) (Outcome, error) {
-	base := 0
 	err := s.wish(ctx, name, func(u *unit) (machine.Event, error) {
 		if u.canary == nil {
 			return nil, errNoCanary
 		}
-		base = u.canary.Base
-		return s.dropCanary(u, because)
+		if u.canary.Ending != "" {
+			return nil, nil
+		}
+		return s.endCanary(u, "aborted by the operator")
 	})
 	if err != nil {
 		return Outcome{}, err
 	}
-	return s.await(ctx, name, true, func(st UnitStatus) (string, string) {
-		if len(st.Instances) > base {
+	return s.await(ctx, name, wait, func(st UnitStatus) (string, string) {
+		if st.Canary > 0 {
 			return "", ""
 		}
 		return settled(st)
 	})
 }
 
-// dropCanary forgets a canary; the event it returns lets its instances go.
-func (s *Supervisor) dropCanary(u *unit, because string) (machine.Event, error) {
-	base := u.canary.Base
-	s.tell(Event{Unit: u.conf.Name, What: "canary ended", Because: because})
-	u.canary, u.canaryEnd = nil, because
-	return s.scale(u, base)
+var (
+	errNoCanary   = errors.New("no canary is under way; start one with restart --canary")
+	errCanaryEnds = errors.New("a canary is ending; wait until its instances have gone")
+)
+
+// busy says why nobody else may change how many instances there are.
+func (c *canary) busy() error {
+	switch {
+	case c == nil:
+		return nil
+	case c.Ending != "":
+		return errCanaryEnds
+	}
+	return errors.New("a canary is under way; promote or abort it first")
 }
 
-// canaryFailed ends a canary by itself: a process of it has ended, or its queue grows.
-func (s *Supervisor) canaryFailed(u *unit, because string) {
-	ev, err := s.dropCanary(u, because)
+// endCanary begins to end a canary; the event it returns lets its instances go. The
+// canary is saved until they have, so that another supervisor goes on with that.
+func (s *Supervisor) endCanary(u *unit, because string) (machine.Event, error) {
+	was := *u.canary
+	u.canary.Promoting, u.canary.Ending = false, because
+	ev, err := s.scale(u, u.canary.Base)
+	if err != nil {
+		*u.canary = was
+		return nil, err
+	}
+	u.canaryEnd = because
+	s.tell(Event{Unit: u.conf.Name, What: "canary ended", Because: because})
+	return ev, nil
+}
+
+// settleCanary does what is due: a canary that was promoted ends, one whose instances
+// have gone is forgotten.
+func (s *Supervisor) settleCanary(u *unit) {
+	c := u.canary
+	switch {
+	case c == nil:
+	case c.Ending != "" && len(u.machine.Instances) <= c.Base:
+		u.canary = nil
+		s.saveCanary(u)
+	case c.Promoting:
+		switch outcome, because := replaced(c.Upto)(*s.statusOf(u)); outcome {
+		case "":
+		case Done:
+			s.canaryEnds(u, promoted)
+		default:
+			c.Promoting, c.Undone = false, because
+			s.saveCanary(u)
+		}
+	}
+}
+
+func (s *Supervisor) saveCanary(u *unit) {
+	if err := s.save(u); err != nil {
+		s.log.Error("not saved", "unit", u.conf.Name, "err", err)
+	}
+}
+
+// goOnCanary takes a canary up that a supervisor before us has left.
+func (s *Supervisor) goOnCanary(u *unit) {
+	switch c := u.canary; {
+	case c == nil:
+	case c.Ending == "":
+		s.watchCanary(u)
+	case u.machine.Spec.Instances > c.Base:
+		s.canaryEnds(u, c.Ending)
+	}
+}
+
+// canaryEnds ends a canary by itself: it was promoted, a process of it has ended, or its
+// queue grows.
+func (s *Supervisor) canaryEnds(u *unit, because string) {
+	ev, err := s.endCanary(u, because)
 	if err != nil {
 		s.log.Error("canary not ended", "unit", u.conf.Name, "err", err)
 		return
@@ -141,8 +217,11 @@ func (s *Supervisor) canaryFailed(u *unit, because string) {
 
 // canaryExit looks at an exit nobody asked for.
 func (s *Supervisor) canaryExit(u *unit, r *run, because string) {
-	if m := u.machineRun(r.id); u.canary != nil && r.id.Instance > u.canary.Base && (m == nil || !m.Asked) {
-		s.canaryFailed(u, fmt.Sprintf("%s@%d: %s", u.conf.Name, r.id.Instance, because))
+	if c := u.canary; c == nil || c.Ending != "" || r.id.Instance <= c.Base {
+		return
+	}
+	if m := u.machineRun(r.id); m == nil || !m.Asked {
+		s.canaryEnds(u, fmt.Sprintf("%s@%d: %s", u.conf.Name, r.id.Instance, because))
 	}
 }
 
@@ -164,9 +243,9 @@ func (s *Supervisor) watchCanary(u *unit) {
 			}
 			over := false
 			err := s.ask(context.Background(), func() error {
-				if over = u.canary != c; !over && s.canaryQueued(u) {
+				if over = u.canary != c || c.Ending != ""; !over && s.canaryQueued(u) {
 					if full++; full == 2 {
-						s.canaryFailed(u, "its queue grows")
+						s.canaryEnds(u, "its queue grows")
 						s.settleFollowing()
 					}
 				} else {

@@ -118,3 +118,81 @@ func TestCanaryThatFailsEndsByItself(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// Whenever a supervisor dies while a canary ends, the next one goes on with that: no
+// instance of a version that failed stays.
+func TestCanaryEndsOverACrash(t *testing.T) {
+	f := prepare(t)
+	file := f.dir + "/version"
+	writeFile(t, file, "one")
+	f.write("web", fmt.Sprintf(versioned, file))
+	f.start()
+	f.do("start", "web", Done)
+	f.startCanary("2", Done)
+	err := f.s.ask(t.Context(), func() error { // saved, and the machine has not heard of it
+		_, err := f.s.endCanary(f.s.units["web"], "a test ends it")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.crash()
+	f.start()
+	f.until("the canary is gone", func() bool { st := f.unit("web"); return st.Canary == 0 && len(st.Instances) == 4 })
+	if st := f.unit("web"); st.CanaryEnd != "a test ends it" {
+		t.Errorf("it ended because %q", st.CanaryEnd)
+	}
+	if out, err := f.s.scaleUnit(t.Context(), "web", 3, true); err != nil || out.Outcome != Done {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+// A promotion is finished by whoever supervises, though nobody waits for it any more.
+func TestPromotionGoesOnOverACrash(t *testing.T) {
+	f := prepare(t)
+	file := f.dir + "/version"
+	writeFile(t, file, "one")
+	f.write("web", fmt.Sprintf(versioned, file))
+	f.start()
+	f.do("start", "web", Done)
+	f.startCanary("1", Done)
+	if out, err := f.s.promoteUnit(t.Context(), "web", false); err != nil || out.Outcome != Asked {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	f.crash()
+	f.start()
+	f.until("it is promoted", func() bool { st := f.unit("web"); return st.Canary == 0 && len(st.Instances) == 4 })
+	st := f.unit("web")
+	if st.CanaryEnd != promoted {
+		t.Errorf("it ended because %q", st.CanaryEnd)
+	}
+	for _, in := range st.Instances {
+		for _, r := range in.Runs {
+			if r.Gen <= 4 && !r.Stale && r.State == "ready" {
+				t.Errorf("instance %d is still of generation %d", in.Instance, r.Gen)
+			}
+		}
+	}
+}
+
+// A promotion whose replacement fails leaves the canary on trial, and says so.
+func TestPromotionThatFailsIsRolledBack(t *testing.T) {
+	f := prepare(t)
+	file := f.dir + "/version"
+	writeFile(t, file, "one")
+	f.write("web", fmt.Sprintf(versioned, file))
+	f.start()
+	f.do("start", "web", Done)
+	f.startCanary("1", Done)
+	writeFile(t, file, "broken")
+	if out := f.do("promote", "web", RolledBack); !strings.Contains(out.Because, "exit status 2") {
+		t.Errorf("because %q", out.Because)
+	}
+	if st := f.unit("web"); st.Canary != 1 || len(st.Instances) != 5 {
+		t.Errorf("%+v", st)
+	}
+	f.do("abort", "web", Done)
+	if st := f.unit("web"); st.Canary != 0 || len(st.Instances) != 4 {
+		t.Errorf("%+v", st)
+	}
+}

@@ -64,16 +64,10 @@ func (s *Supervisor) apply(set *units.Set) error {
 		}
 		return fmt.Errorf("reload: not saved: %w", err)
 	}
-	var gone []*socket
-	for _, u := range plan.added {
-		s.units[u.conf.Name] = u
-	}
-	for name, b := range plan.bindings {
-		g, err := s.commitBinding(b)
-		if err != nil {
-			s.log.Error("socket not held", "unit", name, "err", err)
-		}
-		gone = append(gone, g...)
+	gone, err := s.hold(plan)
+	if err != nil {
+		s.keeper.Save(reloadState, nil)
+		return err
 	}
 	s.cfg.Units = set
 	passing("reload: held")
@@ -159,7 +153,10 @@ func (s *Supervisor) plan(set *units.Set) (*reloading, error) {
 // respec lets a unit go on as conf says.
 func (s *Supervisor) respec(u *unit, conf *units.Unit, replace bool) {
 	begins := u.removed || u.conf.Service == nil
-	u.conf, u.removed, u.canary = conf, false, nil
+	if u.canary != nil {
+		u.canary, u.canaryEnd = nil, "its file has changed"
+	}
+	u.conf, u.removed = conf, false
 	s.changeOptions(u)
 	s.changeFlows(u)
 	s.spreadSockets(u)
@@ -225,6 +222,7 @@ func (s *Supervisor) forget(u *unit) {
 	s.closeGroups(u)
 	s.release(u.sockets)
 	u.setSockets(nil)
+	u.canary = nil // nobody need watch it
 	s.dropStore(u, "the unit was removed")
 	s.agenda.set(u, 0, false)
 	s.unsave(u)

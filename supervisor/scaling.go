@@ -20,8 +20,8 @@ func (s *Supervisor) scaleUnit(ctx context.Context, name string, instances int, 
 		return Outcome{}, fmt.Errorf("instances: %d is not in 1..%d", instances, maxInstances)
 	}
 	err := s.wish(ctx, name, func(u *unit) (machine.Event, error) {
-		if u.canary != nil {
-			return nil, errors.New("a canary is under way; promote or abort it first")
+		if err := u.canary.busy(); err != nil {
+			return nil, err
 		}
 		return s.scale(u, instances)
 	})
@@ -46,10 +46,13 @@ func (s *Supervisor) scale(u *unit, instances int) (machine.Event, error) {
 		return nil, err
 	}
 	gone, err := s.commitBinding(b)
-	s.release(gone)
+	if err == nil {
+		err = s.settleBindings(b)
+	}
 	if err != nil {
 		return nil, err
 	}
+	s.release(gone)
 	s.steerUnit(u, keeper.Inventory{})
 	spec, want := s.spec(u), u.machine.Spec
 	spec.Instances, want.Instances = instances, instances

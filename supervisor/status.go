@@ -26,6 +26,7 @@ type UnitStatus struct {
 	Instances []InstanceStatus `json:"instances"`
 	Sockets   []SocketStatus   `json:"sockets"`
 	LastGen   uint64           `json:"last_generation"`
+	trial     canary
 }
 
 // An InstanceStatus says how one instance is.
@@ -126,7 +127,7 @@ func (s *Supervisor) statusOf(u *unit) *UnitStatus {
 		}
 	}
 	if st.CanaryEnd = u.canaryEnd; u.canary != nil {
-		st.Canary = u.canary.Count
+		st.Canary, st.trial = u.canary.Count, *u.canary
 	}
 	for _, k := range u.sockets {
 		ks := SocketStatus{Unit: u.conf.Name, Name: k.name, Network: k.addr.Network, Address: k.real,

@@ -309,6 +309,7 @@ func (s *Supervisor) commit(u *unit, actions []machine.Action) {
 	s.settleStore(u)
 	s.settleGates(u)
 	s.trim(u)
+	s.settleCanary(u)
 	at, ok := u.machine.Deadline()
 	s.agenda.set(u, at, ok)
 	s.publish(u) // tell: who hears of it and asks finds it so
