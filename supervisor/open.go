@@ -64,6 +64,10 @@ type binding struct {
 	taken   []*socket // of a unit that goes away: the same kernel object goes on in made
 
 	instances int // that there are to be
+
+	committed       bool
+	held            int       // how many of made were given to the keeper
+	before, leaving []*socket // the unit's, before commit
 }
 
 // bind plans the sockets of a unit as conf wants them, for so many instances. What
@@ -178,7 +182,7 @@ func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
 	if len(b.made) == 0 && len(b.gone) == 0 && slices.Equal(b.sockets, b.unit.sockets) && b.unit.savedConf == b.unit.conf {
 		return nil, nil // nothing changes, and it is saved
 	}
-	before, leaving := b.unit.sockets, b.unit.leaving
+	b.before, b.leaving, b.committed = b.unit.sockets, b.unit.leaving, true
 	nameHeld(b.unit.conf.Name, b.unit.sockets, b.made)
 	for _, k := range b.gone {
 		// Of an instance that is one too many, the socket stays until that has gone: trim.
@@ -191,19 +195,13 @@ func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
 	b.unit.setSockets(b.sockets)
 	b.unit.leaving = append(b.unit.leaving, gone...)
 	if err := s.save(b.unit); err != nil { // first: what is held, and where its path is, is then known
-		return nil, fmt.Errorf("unit %s: not saved: %w", b.unit.conf.Name, err)
+		return nil, errors.Join(fmt.Errorf("unit %s: not saved: %w", b.unit.conf.Name, err), s.revert(b))
 	}
 	for i, k := range b.made {
 		if err := s.keeper.Hold(k.held, k.fd); err != nil {
-			for _, held := range b.made[:i] {
-				s.keeper.Release(held.held)
-				held.fd = -1
-			}
-			b.undo()
-			b.unit.setSockets(before)
-			b.unit.leaving = leaving
-			return nil, errors.Join(fmt.Errorf("unit %s: socket %s: %w", b.unit.conf.Name, k.name, err), s.save(b.unit))
+			return nil, errors.Join(fmt.Errorf("unit %s: socket %s: %w", b.unit.conf.Name, k.name, err), s.revert(b))
 		}
+		b.held = i + 1
 	}
 	for _, from := range b.taken {
 		from.path = nil

@@ -1,0 +1,88 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// settleBindings makes sure, before anything is done with them, that the keeper holds the
+// sockets of plans that were committed. If it does not, all of them are taken back.
+func (s *Supervisor) settleBindings(bindings ...*binding) error {
+	if !slices.ContainsFunc(bindings, func(b *binding) bool { return b.held > 0 }) {
+		return nil
+	}
+	err := s.keeper.Settle()
+	if err == nil {
+		return nil
+	}
+	problems := []error{fmt.Errorf("sockets not held: %w", err)}
+	for _, b := range bindings {
+		problems = append(problems, s.revert(b))
+	}
+	return errors.Join(problems...)
+}
+
+// revert takes a plan back, committed or not, of which nothing was released yet. To do
+// it twice is harmless.
+func (s *Supervisor) revert(b *binding) error {
+	for _, k := range b.made[:b.held] {
+		s.keeper.Release(k.held)
+		k.fd = -1 // closed with it
+	}
+	changed := map[*unit]bool{}
+	for _, from := range b.taken { // its path is its own again
+		for _, k := range b.made {
+			if k.inode == from.inode {
+				from.path = k.path
+			}
+		}
+		for _, u := range s.units {
+			if slices.Contains(u.sockets, from) {
+				u.savedSockets, changed[u] = nil, true
+			}
+		}
+	}
+	b.undo()
+	if b.committed {
+		b.unit.setSockets(b.before)
+		b.unit.leaving = b.leaving
+		changed[b.unit] = true
+	}
+	b.made, b.taken, b.held, b.committed = nil, nil, 0, false
+	var problems []error
+	for u := range changed {
+		if err := s.save(u); err != nil {
+			problems = append(problems, fmt.Errorf("unit %s: not saved: %w", u.conf.Name, err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// hold commits the plans of a reload, all or none. The sockets no longer wanted are
+// returned; they are still held.
+func (s *Supervisor) hold(plan *reloading) (gone []*socket, err error) {
+	for _, u := range plan.added {
+		s.units[u.conf.Name] = u
+	}
+	var all []*binding
+	var problems []error
+	for _, b := range plan.bindings {
+		g, err := s.commitBinding(b)
+		gone, all, problems = append(gone, g...), append(all, b), append(problems, err)
+	}
+	if err = errors.Join(problems...); err == nil {
+		err = s.settleBindings(all...)
+	}
+	if err == nil {
+		return gone, nil
+	}
+	for _, b := range all {
+		err = errors.Join(err, s.revert(b))
+	}
+	for _, u := range plan.added {
+		s.unsave(u)
+		delete(s.units, u.conf.Name)
+	}
+	return nil, err
+}
