@@ -28,6 +28,7 @@ type fixture struct {
 	out    *lockedBuffer // lines of services
 	log    *lockedBuffer // the supervisor's own
 	keeper *keeper.Local
+	wrap   keeper.Keeper // what stands before it; nil: nothing
 	format Format
 	run    string // runtime folder; "": run in dir
 	abrupt chan struct{}
@@ -140,7 +141,11 @@ func (f *fixture) tryStart() error {
 		f.t.Fatal(err)
 	}
 	f.abrupt = make(chan struct{})
-	f.s = New(Config{Units: set, Load: f.load, Output: f.out, Format: f.format, keeper: f.keeper, abrupt: f.abrupt,
+	var k keeper.Keeper = f.keeper
+	if f.wrap != nil {
+		k = f.wrap
+	}
+	f.s = New(Config{Units: set, Load: f.load, Output: f.out, Format: f.format, keeper: k, abrupt: f.abrupt,
 		RuntimeDir: cmp.Or(f.run, filepath.Join(f.dir, "run")),
 		Log:        slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	f.past, f.follow = f.s.events.follow()
