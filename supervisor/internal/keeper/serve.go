@@ -261,12 +261,13 @@ func (s *session) hold(u *unpacker, fd int) error {
 
 // settle says what was refused since it was asked last, and has not been released.
 func (s *session) settle() error {
-	var err error
-	for _, name := range slices.Sorted(maps.Keys(s.refused)) {
-		if err = s.refused[name]; len(s.refused) > 1 {
-			err = fmt.Errorf("%w (and %d more)", err, len(s.refused)-1)
-		}
-		break
+	names := slices.Sorted(maps.Keys(s.refused))
+	if len(names) == 0 {
+		return nil
+	}
+	err := s.refused[names[0]]
+	if more := len(names) - 1; more > 0 {
+		err = fmt.Errorf("%w (and %d more)", err, more)
 	}
 	clear(s.refused)
 	return err
