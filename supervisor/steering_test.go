@@ -296,11 +296,15 @@ func TestGroupOfTwoUnitsIsNotSteered(t *testing.T) {
 	fixed := func(address string) string {
 		return strings.Replace(fmt.Sprintf(siblings, "", 2, ""), "127.0.0.1:0", address, 1)
 	}
-	f := newFixture(t, "a", fixed("127.0.0.1:0"))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := ln.Addr().String() // an address that both files can name
+	ln.Close()
+	f := newFixture(t, "a", fixed(address))
 	f.do("start", "a", Done)
 	level := f.steered("a")
-	address := f.address("a", "http")
-	f.write("a", fixed(address))
 	f.write("b", fixed(address))
 	if err := f.s.Reload(t.Context()); err != nil {
 		t.Fatal(err)
