@@ -95,7 +95,7 @@ var faults = []mutant{
 	{"an empty queue is not heard", "step.go", "in.EmptyBy = s.now\n", "_ = in\n"},
 	{"nobody looks after a crash", "recover.go", "in.EmptyBy = 0 ", "// "},
 	{"it gets connections while its queue becomes empty", "steer.go", "u.wished(n) && !in.Away && in.ready()", "u.wished(n) && in.ready()"},
-	{"all go at once", "replace.go", "(in.Away || s.turns() > 0)", "true"},
+	{"all go at once", "replace.go", "|| !in.Away && s.turns() <= 0:", ":"},
 	{"the last one goes while another is on its way", "replace.go", " || !s.siblingReplaced(n))", " || true)"},
 	{"it does not come back on demand", "replace.go", "in.Called = s.Spec.OnDemand", "in.Called = false"},
 	{"away for ever", "replace.go", "s.wished(n) && !stays && !in.Ended", "s.wished(n) && (!stays || true) && !in.Ended"},

@@ -42,12 +42,24 @@ func (s *step) yield() {
 	if !s.Spec.Exclusive {
 		return
 	}
+	for i := range s.Instances { // who may not leave after all gives back a turn before anybody takes one
+		if in := &s.Instances[i]; s.toReplace(i+1) && !s.mayYield(i+1) {
+			in.Away, in.EmptyBy = false, 0
+		}
+	}
 	for i := range s.Instances {
 		s.yieldIn(i+1, Starting)
 	}
 	for i := range s.Instances {
 		s.yieldIn(i+1, Ready)
 	}
+}
+
+// mayYield reports whether the oldest run of instance n may leave before its successor
+// comes, as far as the others are concerned.
+func (s *step) mayYield(n int) bool {
+	in := s.instance(n)
+	return len(in.Runs) == 1 && (in.Runs[0].State == Starting || s.siblingServes(n) || !s.siblingReplaced(n))
 }
 
 // yieldIn is yield for an instance whose run to be replaced is in the given state.
@@ -57,10 +69,8 @@ func (s *step) yieldIn(n int, state State) {
 		return
 	}
 	run := &in.Runs[0]
-	may := len(in.Runs) == 1 && (in.Away || s.turns() > 0) &&
-		(state == Starting || s.siblingServes(n) || !s.siblingReplaced(n))
 	switch {
-	case !may: // not now, or not any more: it serves
+	case !s.mayYield(n) || !in.Away && s.turns() <= 0: // not now, or not any more: it serves
 		in.Away, in.EmptyBy = false, 0
 		return
 	case !in.Away:
