@@ -146,7 +146,8 @@ func New(cfg Config) *Supervisor {
 }
 
 // Run binds every socket, starts what is to be started, and supervises until ctx
-// ends, for a cause that the log gives (context.WithCancelCause); then it stops every unit within its stop timeout and removes what it made.
+// ends, for a cause that the log gives (context.WithCancelCause); then it stops every
+// unit within its stop timeout and removes what it made.
 // It returns nil after that, an *ExitError when an essential unit has ended for
 // good, and an error at once, having started nothing, when a socket cannot be
 // bound or another supervisor has the runtime folder. It may be called once.
@@ -362,27 +363,6 @@ func (s *Supervisor) Kill() {
 		return nil
 	})
 }
-
-// ask runs do in the loop and returns what it returns, or the context's error.
-func (s *Supervisor) ask(ctx context.Context, do func() error) error {
-	r := request{do, make(chan error, 1)}
-	select {
-	case s.requests <- r:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.quit:
-		return ErrEnded
-	}
-	select {
-	case err := <-r.done:
-		return err
-	case <-s.quit:
-		return ErrEnded
-	}
-}
-
-// ErrEnded is returned by calls on a supervisor that has ended.
-var ErrEnded = errors.New("the supervisor has ended")
 
 // forwardWatch carries watch keys to the loop.
 func (s *Supervisor) forwardWatch() {

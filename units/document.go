@@ -41,7 +41,7 @@ func (d *document) parse(text []byte) *node {
 	data, err := decode(source)
 	switch {
 	case err != nil:
-		d.library(source, err)
+		d.fromLibrary(source, err)
 		return nil
 	case !root.fill(data):
 		d.add(0, "", wrong("this file cannot be read: its tables are put together in an unusual way"))
@@ -108,7 +108,7 @@ func (d *document) syntax(text string, s *scanner) {
 		end++
 	}
 	if _, err := decode(text[:end]); err != nil {
-		d.library(text, err)
+		d.fromLibrary(text, err)
 		return
 	}
 	d.add(s.pos, "", s.fault)
@@ -125,9 +125,9 @@ func decode(text string) (data map[string]any, err error) {
 	return data, err
 }
 
-// library reports the library's error at its place, in our style: no capital, no
+// fromLibrary reports the library's error at its place, in our style: no capital, no
 // full stop.
-func (d *document) library(text string, err error) {
+func (d *document) fromLibrary(text string, err error) {
 	message, at := err.Error(), 0
 	var pe toml.ParseError
 	if errors.As(err, &pe) {
