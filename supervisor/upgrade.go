@@ -101,7 +101,7 @@ func (k *Keeper) handOver(id string, f *os.File) error {
 // postUpgrade answers before the supervisor ends: 202 if the upgrade is under way.
 func (s *Supervisor) postUpgrade(w http.ResponseWriter, r *http.Request) {
 	var req UpgradeRequest
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))
+	body, err := io.ReadAll(r.Body) // bounded has bounded it
 	if err == nil && len(body) > 0 {
 		err = json.Unmarshal(body, &req)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,23 +19,20 @@ func newStatus() *cobra.Command {
 		Use:   "status [UNIT…]",
 		Short: "Say how units are",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if output != "text" && output != "json" {
-				return misuse("-o: %q is neither text nor json", output)
+			if err := textOrJSON(output); err != nil {
+				return err
 			}
 			all, err := statuses(cmd, args)
 			if err != nil {
 				return err
 			}
 			if output == "json" {
-				e := json.NewEncoder(os.Stdout)
-				e.SetEscapeHTML(false)
-				e.SetIndent("", "  ")
-				return e.Encode(all)
+				return printJSON(os.Stdout, all)
 			}
 			return printStatus(os.Stdout, all, time.Now(), colours(os.Stdout))
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	outputFlag(cmd, &output)
 	return cmd
 }
 
