@@ -168,7 +168,7 @@ func (s *Supervisor) resume(u *unit, children []keeper.Child, inv keeper.Invento
 	var pending []keeper.Event
 	for _, c := range children {
 		if err := s.adopt(u, c, inv); err != nil {
-			s.log.Error("run not adopted", "unit", u.conf.Name, "instance", c.ID.Instance, "gen", c.ID.Gen, "err", err)
+			s.log.Error("run not adopted", "unit", u.conf.Name, "instance", c.ID.Instance, "generation", c.ID.Gen, "err", err)
 		}
 		ended := slices.ContainsFunc(c.Pending, func(ev keeper.Event) bool { return ev.Kind != keeper.Execed })
 		held = append(held, machine.Held{Instance: c.ID.Instance, Gen: c.ID.Gen, Running: c.Running, Ended: ended, Signal: u.toldToLeave(c.Last)})
@@ -285,7 +285,7 @@ func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
 	for _, c := range inv.Children {
 		ended := slices.ContainsFunc(c.Pending, func(ev keeper.Event) bool { return ev.Kind != keeper.Execed })
 		if s.units[c.ID.Unit] == nil && !isCheck(c.ID) && !ended {
-			s.log.Warn("unknown run ended", "unit", c.ID.Unit, "instance", c.ID.Instance, "gen", c.ID.Gen, "pid", c.Pid)
+			s.log.Warn("unknown run ended", "unit", c.ID.Unit, "instance", c.ID.Instance, "generation", c.ID.Gen, "pid", c.Pid)
 			s.keeper.Signal(c.ID, unix.SIGKILL)
 		}
 	}

@@ -192,7 +192,7 @@ func (tr *tree) exits() map[string][]string {
 	for line := range bytes.Lines(tr.log.Bytes()) {
 		var r struct {
 			Msg, Unit, Cause string
-			Gen              uint64
+			Gen              uint64 `json:"generation"`
 			Pid              int
 		}
 		if json.Unmarshal(line, &r) != nil || r.Msg != "exited" && r.Msg != "not started" {
@@ -213,7 +213,7 @@ func (tr *tree) lines(born map[string]int) (total int) {
 	for sc := bufio.NewScanner(&tr.out); sc.Scan(); {
 		var l struct {
 			Unit string
-			Gen  uint64
+			Gen  uint64 `json:"generation"`
 			Line string
 		}
 		n := uint64(0)

@@ -15,7 +15,7 @@ type Event struct {
 	Time     time.Time   `json:"time"`
 	Unit     string      `json:"unit"`
 	Instance int         `json:"instance,omitempty"`
-	Gen      uint64      `json:"gen,omitempty"`
+	Gen      uint64      `json:"generation,omitempty"`
 	Pid      int         `json:"pid,omitempty"`
 	What     string      `json:"event"`             // the new state, "exited", "not started", "killing", "reloading"
 	From     string      `json:"from,omitempty"`    // the state before
@@ -29,7 +29,7 @@ type Event struct {
 // that was started.
 type ExitStatus struct {
 	Time   time.Time `json:"time"`
-	Gen    uint64    `json:"gen"`
+	Gen    uint64    `json:"generation"`
 	Pid    int       `json:"pid"`
 	Code   int       `json:"code"`             // exit code; 0 when a signal ended it
 	Signal string    `json:"signal,omitempty"` // SIGKILL; "" when it exited
@@ -100,7 +100,7 @@ func (s *Supervisor) tellNow(e Event) {
 		}
 	}
 	add(e.Instance > 0, slog.Int("instance", e.Instance))
-	add(e.Gen > 0, slog.Uint64("gen", e.Gen))
+	add(e.Gen > 0, slog.Uint64("generation", e.Gen))
 	add(e.Pid > 0, slog.Int("pid", e.Pid))
 	add(e.Because != "", slog.String("because", e.Because))
 	add(e.For != "", slog.String("for", e.For))

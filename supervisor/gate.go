@@ -99,7 +99,7 @@ func (s *Supervisor) settleGates(u *unit) {
 		switch {
 		case starting && r.gate == nil:
 			if err := s.openGate(u, r); err != nil {
-				s.log.Error("not asked whether it is ready", "unit", u.conf.Name, "instance", r.id.Instance, "gen", r.id.Gen, "err", err)
+				s.log.Error("not asked whether it is ready", "unit", u.conf.Name, "instance", r.id.Instance, "generation", r.id.Gen, "err", err)
 			}
 		case !starting && r.gate != nil:
 			s.closeGate(r)

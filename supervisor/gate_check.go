@@ -167,7 +167,7 @@ func (s *Supervisor) dropChecks(inv keeper.Inventory) {
 			continue
 		}
 		if err := s.keeper.Signal(c.ID, unix.SIGKILL); err != nil {
-			s.log.Error("check not ended", "unit", c.ID.Unit, "instance", c.ID.Instance, "gen", c.ID.Gen, "err", err)
+			s.log.Error("check not ended", "unit", c.ID.Unit, "instance", c.ID.Instance, "generation", c.ID.Gen, "err", err)
 		}
 		for _, ev := range c.Pending {
 			s.keeper.Acknowledge(ev)

@@ -48,7 +48,7 @@ type jsonLine struct {
 	Time     string `json:"time"`
 	Unit     string `json:"unit"`
 	Instance int    `json:"instance"`
-	Gen      uint64 `json:"gen"`
+	Gen      uint64 `json:"generation"`
 	Line     string `json:"line"`
 	Partial  bool   `json:"partial,omitempty"`
 }

@@ -26,7 +26,7 @@ func (s *Supervisor) heard(ev keeper.Event) {
 	}
 	s.settleFollowing()
 	if err := s.keeper.Acknowledge(ev); err != nil {
-		s.log.Error("not acknowledged", "unit", ev.ID.Unit, "instance", ev.ID.Instance, "gen", ev.ID.Gen, "err", err)
+		s.log.Error("not acknowledged", "unit", ev.ID.Unit, "instance", ev.ID.Instance, "generation", ev.ID.Gen, "err", err)
 	}
 }
 
@@ -35,7 +35,7 @@ func (s *Supervisor) runNews(u *unit, r *run, ev keeper.Event) {
 	case keeper.Execed:
 		r.pid = ev.Pid
 		if err := s.watchNotify(r); err != nil {
-			s.log.Error("not watched", "unit", ev.ID.Unit, "instance", ev.ID.Instance, "gen", ev.ID.Gen, "err", err)
+			s.log.Error("not watched", "unit", ev.ID.Unit, "instance", ev.ID.Instance, "generation", ev.ID.Gen, "err", err)
 		}
 		s.handle(u, machine.Execed{Instance: ev.ID.Instance, Gen: ev.ID.Gen})
 	case keeper.SpawnFailed:
@@ -123,7 +123,7 @@ func (s *Supervisor) notifications(r *run, budget int) {
 		m, fds, err := sys.PeekNotify(r.notify)
 		if err != nil {
 			if !errors.Is(err, unix.EAGAIN) {
-				s.log.Error("notify socket", "unit", r.id.Unit, "instance", r.id.Instance, "gen", r.id.Gen, "err", err)
+				s.log.Error("notify socket", "unit", r.id.Unit, "instance", r.id.Instance, "generation", r.id.Gen, "err", err)
 			}
 			return
 		}
@@ -143,7 +143,7 @@ func (s *Supervisor) notification(r *run, m sys.Message, fds []int) {
 		if r.refused++; r.refused > 16 && r.refused&(r.refused-1) != 0 {
 			return // of many, the 32nd, 64th, 128th … are told
 		}
-		s.log.Warn("message refused", "unit", u.conf.Name, "instance", r.id.Instance, "gen", r.id.Gen, "from", m.Pid, "because", because, "so far", r.refused)
+		s.log.Warn("message refused", "unit", u.conf.Name, "instance", r.id.Instance, "generation", r.id.Gen, "from", m.Pid, "because", because, "so far", r.refused)
 	}
 	if !r.mayNotify(m) {
 		sys.CloseAside(fds...)
@@ -158,7 +158,7 @@ func (s *Supervisor) notification(r *run, m sys.Message, fds []int) {
 		if err := s.keeper.SetMain(r.id, n.MainPID); err != nil {
 			refuse(err.Error())
 		} else {
-			s.log.Info("main process", "unit", u.conf.Name, "instance", r.id.Instance, "gen", r.id.Gen, "pid", n.MainPID, "was", r.pid)
+			s.log.Info("main process", "unit", u.conf.Name, "instance", r.id.Instance, "generation", r.id.Gen, "pid", n.MainPID, "was", r.pid)
 			r.pid = n.MainPID
 		}
 	}

@@ -73,7 +73,7 @@ func (s *Supervisor) findOrphans(dir *runtimeDir, inv keeper.Inventory) (*orphan
 			o.runs = append(o.runs, one)
 			continue
 		}
-		s.log.Warn("orphan ended", "unit", r.ID.Unit, "instance", r.ID.Instance, "gen", r.ID.Gen, "pid", p.Pid, "because", because)
+		s.log.Warn("orphan ended", "unit", r.ID.Unit, "instance", r.ID.Instance, "generation", r.ID.Gen, "pid", p.Pid, "because", because)
 		end = append(end, one)
 	}
 	s.endOrphans(end)
@@ -120,7 +120,7 @@ func (s *Supervisor) endRest(r keeper.Survivor) {
 		}
 	}
 	if killed > 0 {
-		s.log.Warn("leftovers ended", "unit", r.ID.Unit, "instance", r.ID.Instance, "gen", r.ID.Gen, "processes", killed)
+		s.log.Warn("leftovers ended", "unit", r.ID.Unit, "instance", r.ID.Instance, "generation", r.ID.Gen, "processes", killed)
 	}
 }
 
@@ -180,7 +180,7 @@ func (s *Supervisor) killLate(left map[keeper.ID]*leaving) (next time.Time) {
 	for id, l := range left {
 		if !time.Now().Before(l.by) {
 			if l.killed {
-				s.log.Error("orphan is stuck", "unit", id.Unit, "instance", id.Instance, "gen", id.Gen)
+				s.log.Error("orphan is stuck", "unit", id.Unit, "instance", id.Instance, "generation", id.Gen)
 				delete(left, id)
 				continue
 			}
@@ -268,7 +268,7 @@ func (s *Supervisor) adoptOrphans(o *orphans) {
 			s.log.Warn("orphan not adopted", "err", err)
 			continue
 		}
-		s.log.Warn("orphan adopted", "unit", r.ID.Unit, "instance", r.ID.Instance, "gen", r.ID.Gen, "pid", r.Process.Pid,
+		s.log.Warn("orphan adopted", "unit", r.ID.Unit, "instance", r.ID.Instance, "generation", r.ID.Gen, "pid", r.Process.Pid,
 			"because", fmt.Sprintf("the keeper with pid %d was killed", o.record.Keeper))
 	}
 }

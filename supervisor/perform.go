@@ -46,7 +46,7 @@ func (s *Supervisor) perform(u *unit, a machine.Action) {
 
 func (s *Supervisor) signal(u *unit, id keeper.ID, sig unix.Signal) {
 	if err := s.keeper.Signal(id, sig); err != nil {
-		s.log.Error("not signalled", "unit", u.conf.Name, "instance", id.Instance, "gen", id.Gen, "signal", sys.SignalName(sig), "err", err)
+		s.log.Error("not signalled", "unit", u.conf.Name, "instance", id.Instance, "generation", id.Gen, "signal", sys.SignalName(sig), "err", err)
 	}
 }
 

@@ -82,7 +82,7 @@ func (s *Supervisor) keepRest(src source, rest []byte) {
 	}
 	id := keeper.ID{Unit: src.unit, Instance: src.instance, Gen: src.gen}
 	if err := s.keeper.Save(restState+id.String(), rest); err != nil {
-		s.log.Error("unfinished line not saved", "unit", src.unit, "instance", src.instance, "gen", src.gen, "err", err)
+		s.log.Error("unfinished line not saved", "unit", src.unit, "instance", src.instance, "generation", src.gen, "err", err)
 	}
 }
 

@@ -17,7 +17,7 @@ type record struct {
 	Msg      string `json:"msg"`
 	Unit     string `json:"unit"`
 	Instance int    `json:"instance"`
-	Gen      uint64 `json:"gen"`
+	Gen      uint64 `json:"generation"`
 	Pid      int    `json:"pid"`
 	Because  string `json:"because"`
 	Cause    string `json:"cause"`
@@ -79,7 +79,7 @@ func (r *recorder) output(from io.Reader) {
 	for sc.Scan() {
 		var line struct {
 			Unit string
-			Gen  uint64
+			Gen  uint64 `json:"generation"`
 			Line string
 		}
 		var n uint64

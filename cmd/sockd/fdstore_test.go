@@ -136,7 +136,7 @@ listen = "unix://./s.sock"
 		if err != nil || pid == 0 || content != want {
 			t.Fatalf("%s: heard %q, %v, want %q", what, line, err, want)
 		}
-		r.line(fmt.Sprintf(`keep@1 ready.*\(gen %d,`, gen))
+		r.line(fmt.Sprintf(`keep@1 ready.*\(generation %d,`, gen))
 	}
 	hear("first start")
 	for range 3 {

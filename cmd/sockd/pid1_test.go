@@ -264,7 +264,7 @@ func orphans(t *testing.T, w world, n int) {
 			var l struct {
 				Unit, Line string
 				Instance   int
-				Gen        uint64
+				Gen        uint64 `json:"generation"`
 			}
 			json.Unmarshal(sc.Bytes(), &l)
 			if at, err := strconv.ParseInt(l.Line, 10, 64); err == nil {
