@@ -35,7 +35,7 @@ func colours(f *os.File) bool {
 
 // plain writes a record as people read it:
 //
-//	sockd | web@2 backoff: exit status 1 (gen 7, for 200ms)
+//	sockd | web@2 backoff: exit status 1 (generation 7, for 200ms)
 type plain struct {
 	w      io.Writer
 	colour bool
