@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +28,12 @@ func TestBalanceFairness(t *testing.T) {
 				name := fmt.Sprintf("%s, %d", map[bool]string{false: "C", true: "Go"}[inGo], n)
 				ways = append(ways, &way{balanced: (&balanced{Name: name, Go: inGo, Instances: n, Shared: shared}).up(t)})
 			}
+		}
+	}
+	for _, n := range []int{4, 8} {
+		if os.Getuid() == 0 && (*balanceFull || n == 4 && !testing.Short()) {
+			name := fmt.Sprintf("C, %d, ordinary user", n)
+			ways = append(ways, &way{balanced: (&balanced{Name: name, Instances: n, World: world{UID: nobody}}).up(t)})
 		}
 	}
 	for range either(1, 6) {

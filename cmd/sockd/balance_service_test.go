@@ -87,6 +87,20 @@ func balanceRole(role, address string) error {
 	return err
 }
 
+// serviceInGo is a copy of the test binary where everybody can reach it.
+var serviceInGo = sync.OnceValues(func() (string, error) {
+	dir, err := programs()
+	if err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "balance-service-in-go")
+	return file, os.WriteFile(file, text, 0o755)
+})
+
 // serviceInC compiles testdata/balance/service.c once a run.
 var serviceInC = sync.OnceValues(func() (string, error) {
 	dir, err := programs()
@@ -179,7 +193,7 @@ func (b *balanced) write(options string) {
 	var u strings.Builder
 	fmt.Fprintf(&u, "[service]\nready = \"notify\"\nstart = \"boot\"\ninstances = %d\nrestart_delay = \"0s\"\nrestart_delay_max = \"100ms\"\nrestart_reset = \"20ms\"\n", b.Instances)
 	if b.Go {
-		exe, err := os.Executable()
+		exe, err := serviceInGo()
 		if err != nil {
 			b.t.Fatal(err)
 		}

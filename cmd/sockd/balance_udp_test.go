@@ -65,6 +65,10 @@ func TestBalanceFlows(t *testing.T) {
 		}
 		ways = append(ways, way{name, b.address, b.restart, noAnswer})
 	}
+	if os.Getuid() == 0 && (*balanceFull || !testing.Short()) {
+		b := (&balanced{Name: "web", Go: true, Role: "udp", Instances: 4, World: world{UID: nobody}}).up(t)
+		ways = append(ways, way{"ordinary user, " + b.level(), b.address, b.restart, noAnswer})
+	}
 	if *balanceFull {
 		ways = append(ways, themselves(t))
 	}
