@@ -71,8 +71,9 @@ func program(m *maps, stream bool, timeout uint32) *ebpf.ProgramSpec {
 	for i := range probes {
 		ins = append(ins, probe(m, i)...)
 	}
-	ins = append(ins, asm.Mov.Imm(asm.R9, countHashed).WithSymbol(fmt.Sprintf("probe%d", probes)))
-	ins = append(ins, count(m, "hashed")...)
+	hashed := countFixed(m, countHashed, "hashed")
+	hashed[0] = hashed[0].WithSymbol(fmt.Sprintf("probe%d", probes))
+	ins = append(ins, hashed...)
 	ins = append(ins, asm.Mov.Imm(asm.R0, 0).WithSymbol("chosen"))
 	if sticky {
 		ins = append(ins, rememberFlow(m)...)
@@ -147,20 +148,40 @@ func selectPlace(m *maps) asm.Instructions {
 	}
 }
 
-// count adds one to the counter R9, or to that of moved connections, and ends.
+// count adds one to the counter of place R9, or to that of moved connections, and ends.
+// Both have code of their own: where a process has CAP_BPF and no more the kernel wants
+// a pointer to be made in one way wherever it comes from.
 func count(m *maps, label string) asm.Instructions {
-	return asm.Instructions{
-		asm.LoadMem(asm.R1, asm.R10, onTally, asm.Word),
-		asm.JEq.Imm(asm.R1, tallyNone, label),
-		asm.JNE.Imm(asm.R1, tallyMoved, label+"_add"),
-		asm.Mov.Imm(asm.R9, countMoved),
-		asm.LSh.Imm(asm.R9, 3).WithSymbol(label + "_add"),
+	return append(tallied(m, label),
+		asm.LSh.Imm(asm.R9, 3),
 		asm.LoadMapValue(asm.R2, m.counts.FD(), 0),
 		asm.Add.Reg(asm.R2, asm.R9),
-		asm.Mov.Imm(asm.R1, 1),
+		asm.Mov.Imm(asm.R1, 1).WithSymbol(label+"_add"),
 		asm.StoreXAdd(asm.R2, asm.R1, asm.DWord),
 		asm.Mov.Imm(asm.R0, skPass).WithSymbol(label),
 		asm.Return(),
+	)
+}
+
+// countFixed is count of a counter of the whole group.
+func countFixed(m *maps, counter uint32, label string) asm.Instructions {
+	return append(tallied(m, label),
+		asm.LoadMapValue(asm.R2, m.counts.FD(), 8*counter),
+		asm.Mov.Imm(asm.R1, 1).WithSymbol(label+"_add"),
+		asm.StoreXAdd(asm.R2, asm.R1, asm.DWord),
+		asm.Mov.Imm(asm.R0, skPass).WithSymbol(label),
+		asm.Return(),
+	)
+}
+
+// tallied goes to label where nothing is to be counted, and to label_add with R2 at the
+// counter of moved connections for one of those; else on.
+func tallied(m *maps, label string) asm.Instructions {
+	return asm.Instructions{
+		asm.LoadMem(asm.R1, asm.R10, onTally, asm.Word),
+		asm.JEq.Imm(asm.R1, tallyNone, label),
+		asm.LoadMapValue(asm.R2, m.counts.FD(), 8*countMoved),
+		asm.JEq.Imm(asm.R1, tallyMoved, label+"_add"),
 	}
 }
 

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unprivileged runs tests of this binary as nobody, without any capability, in a
-// network of their own, and returns what they print.
-func unprivileged(t *testing.T, migrate bool, pattern string) string {
+// asNobody runs tests of this binary as nobody, without any capability but those named,
+// in a network of their own, and returns what they print.
+func asNobody(t *testing.T, migrate bool, pattern string, capabilities ...uintptr) string {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to become somebody else")
@@ -32,7 +32,7 @@ func unprivileged(t *testing.T, migrate bool, pattern string) string {
 		Dir:   "/",
 		Env:   []string{inNamespace + "=1"},
 		Files: []*os.File{null, w, w},
-		Sys:   &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}},
+		Sys:   &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, AmbientCaps: capabilities},
 	})
 	w.Close()
 	must(t, err)
@@ -61,7 +61,7 @@ func TestWithoutPrivilege(t *testing.T) {
 	}
 	for _, migrate := range []bool{false, true} {
 		t.Run(fmt.Sprintf("migrate=%t", migrate), func(t *testing.T) {
-			out := unprivileged(t, migrate,
+			out := asNobody(t, migrate,
 				"^(TestShares|TestFlush|TestFlushOfTheLastIsRefused|TestJoinAndLeave|TestFlowsStayWithTheirPlace|TestSuccessorTakesOver|TestProbe)$")
 			want := []string{
 				fmt.Sprintf("TestShares/classic-bpf_tcp4_migrate=%t", migrate),
@@ -86,6 +86,27 @@ func TestWithoutPrivilege(t *testing.T) {
 				t.Errorf("as nobody: level ebpf is not said to fail with EPERM: %q\n%s", skips, out)
 			}
 		})
+	}
+}
+
+// CAP_BPF is all that level EBPF needs: the kernel reads its programs more strictly then
+// than root's.
+func TestWithNoMorePrivilegeThanBPF(t *testing.T) {
+	if os.Getenv(inNamespace) != "" {
+		t.Skip("is the child itself")
+	}
+	if !mayBPF(t) {
+		t.Skip("needs CAP_BPF, to pass it on")
+	}
+	out := asNobody(t, false, "^(TestShares|TestFlush|TestJoinAndLeave|TestFlowsStayWithTheirPlace|TestStickyFlowsDoNotMove|TestProbe)$", unix.CAP_BPF)
+	for _, name := range []string{"TestShares/ebpf_tcp4_migrate=false", "TestFlush/ebpf_tcp4_migrate=false", "TestJoinAndLeave/ebpf_tcp4_migrate=false",
+		"TestFlowsStayWithTheirPlace/ebpf_udp4", "TestStickyFlowsDoNotMove/udp4", "TestProbe"} {
+		if !strings.Contains(out, "--- PASS: "+name+" (") {
+			t.Errorf("with CAP_BPF alone: %s did not pass", name)
+		}
+	}
+	if t.Failed() {
+		t.Log(out)
 	}
 }
 

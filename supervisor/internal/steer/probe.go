@@ -71,12 +71,12 @@ func onSocket(try func(fd int) error) error {
 }
 
 func probeEBPF(fd int) error {
-	m, _, err := newMaps(1, nil)
+	m, _, err := newMaps(0, nil)
 	if err != nil {
 		return err
 	}
 	defer m.close()
-	prog, err := ebpf.NewProgram(program(m, true, 1))
+	prog, err := ebpf.NewProgram(program(m, true, 0))
 	if err != nil {
 		return fmt.Errorf("load program: %w", err)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // patience is how long a test waits for what must come.
-const patience = 10 * time.Second
+const patience = 60 * time.Second
 
 // A world is what a story happens in: a group and clients. There are two kinds, the
 // kernel's and the fake's.
