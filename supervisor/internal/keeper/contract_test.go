@@ -79,7 +79,7 @@ func played(t *testing.T) theatre {
 	return theatre{k, func(name string) keeper.Process { return process(name) }}
 }
 
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 func next(t testing.TB, k keeper.Keeper) keeper.Event {
 	t.Helper()

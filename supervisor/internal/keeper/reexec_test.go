@@ -60,7 +60,7 @@ func someHandover(t *testing.T) *handover {
 		t.Fatalf("%+v", ev)
 	}
 	t.Cleanup(func() { l.Signal(id, unix.SIGKILL); <-l.Events() })
-	if !l.gate.close(10 * time.Second) {
+	if !l.gate.close(time.Minute) {
 		t.Fatal("the gate does not close")
 	}
 	defer l.gate.open()

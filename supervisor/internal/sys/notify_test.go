@@ -236,7 +236,7 @@ func TestAwaitNotify(t *testing.T) {
 			if *m.Fields.Status != want {
 				t.Errorf("%+v, want %s", m, want)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(longWait):
 			t.Fatal("nothing heard")
 		}
 	}
@@ -246,7 +246,7 @@ func TestAwaitNotify(t *testing.T) {
 		if !errors.Is(err, os.ErrClosed) {
 			t.Errorf("ended with %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(longWait):
 		t.Fatal("closing the file does not end the wait")
 	}
 }

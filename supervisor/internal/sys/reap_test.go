@@ -199,7 +199,7 @@ func reaper() int {
 		return list
 	}
 	tick := time.NewTicker(5 * time.Millisecond)
-	for end := time.Now().Add(10 * time.Second); len(dead()) > len(known) && time.Now().Before(end); <-tick.C {
+	for end := time.Now().Add(longWait); len(dead()) > len(known) && time.Now().Before(end); <-tick.C {
 	}
 	check(len(dead()) == len(known), "zombies: %v", dead())
 	for i, k := range known {

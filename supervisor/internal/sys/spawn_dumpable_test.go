@@ -28,7 +28,7 @@ func TestDumpableAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); dumpable(t) == 1; runtime.Gosched() {
+	for deadline := time.Now().Add(longWait); dumpable(t) == 1; runtime.Gosched() {
 		if time.Now().After(deadline) {
 			t.Fatal("dumpable while a child of another user has our memory")
 		}

@@ -57,7 +57,7 @@ func TestWatchTenThousand(t *testing.T) {
 		}
 		unix.Close(sender)
 		heard := make(map[uint64]bool, many)
-		deadline := time.After(30 * time.Second)
+		deadline := time.After(longWait)
 		for len(heard) < many {
 			select {
 			case k := <-c.news:
@@ -102,7 +102,7 @@ func TestWatchConcurrently(t *testing.T) {
 		select {
 		case k := <-c.news:
 			delete(left, k)
-		case <-time.After(10 * time.Second):
+		case <-time.After(longWait):
 			t.Fatalf("not heard: %v", left)
 		}
 	}

@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// longWait bounds every wait of a test. It is never waited out when all is well.
+const longWait = 60 * time.Second
+
 // A watchCase waits in one goroutine and hands on what it hears.
 type watchCase struct {
 	*testing.T
@@ -62,7 +65,7 @@ func (c *watchCase) want(key uint64) {
 		if got != key {
 			c.Fatalf("heard %d, want %d", got, key)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(longWait):
 		c.Fatalf("nothing heard, want %d", key)
 	}
 }
