@@ -41,7 +41,7 @@ func value(env []string, name string) string {
 }
 
 func TestNothingOfSockdsOwnLeaks(t *testing.T) {
-	for _, name := range []string{"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID", "SOCKD_RUNTIME_DIR", "FDSTORE"} {
+	for _, name := range []string{"LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID", "SOCKD_RUNTIME_DIR", "FDSTORE"} {
 		t.Setenv(name, "leaked")
 	}
 	t.Setenv("NOTIFY_SOCKET", "/leaked")

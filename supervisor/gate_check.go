@@ -97,7 +97,7 @@ func (s *Supervisor) startCheck(g *gate, ended chan error) error {
 // what only the service may use.
 func (u *unit) checkProcess(r *run, argv []string) (keeper.Process, error) {
 	p, err := u.process(r, "", nil, nil)
-	p.Argv, p.Sockets, p.PidEnv = argv, nil, nil
+	p.Argv, p.Sockets, p.PidEnv, p.PidfdEnv = argv, nil, nil, nil
 	p.Env = slices.DeleteFunc(p.Env, func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
 		return ours(name) && !strings.HasPrefix(name, "SOCKD_")

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sockd/sockd/supervisor/internal/sys"
 )
 
 // The test binary plays the services too: with TEST_ROLE set it is one.
@@ -91,6 +93,15 @@ func notify(text string) {
 	io.WriteString(c, text)
 }
 
+// pidfdID is the inode of our own pidfd; "" where that says nothing (before Linux 6.9).
+func pidfdID() string {
+	self, err := sys.Open(os.Getpid())
+	if err != nil || self.Identity().Inode == 0 {
+		return ""
+	}
+	return strconv.FormatUint(self.Identity().Inode, 10)
+}
+
 // serve answers on every socket. TEST_READY_AFTER is how long it takes to become
 // ready; TEST_READY=no keeps it from ever saying so; at SIGTERM it finishes what it
 // has accepted and ends.
@@ -99,6 +110,10 @@ func serve() {
 	n := number("LISTEN_FDS")
 	if pid := os.Getenv("LISTEN_PID"); n > 0 && pid != strconv.Itoa(os.Getpid()) {
 		fmt.Fprintf(os.Stderr, "LISTEN_PID is %s, I am %d\n", pid, os.Getpid())
+		os.Exit(97)
+	}
+	if id := os.Getenv("LISTEN_PIDFDID"); n > 0 && id != pidfdID() {
+		fmt.Fprintf(os.Stderr, "LISTEN_PIDFDID is %q, mine is %q\n", id, pidfdID())
 		os.Exit(97)
 	}
 	if d, err := time.ParseDuration(os.Getenv("TEST_READY_AFTER")); err == nil {
@@ -149,12 +164,12 @@ type answer struct {
 
 // ask connects and reads the answer.
 func ask(network, address string) (a answer, err error) {
-	c, err := net.DialTimeout(network, address, 30*time.Second)
+	c, err := net.DialTimeout(network, address, patience)
 	if err != nil {
 		return a, err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	line, err := bufio.NewReader(c).ReadString('\n')
 	if err != nil {
 		return a, fmt.Errorf("read: %w", err)

@@ -52,7 +52,7 @@ func (u *unit) process(r *run, notifyAddress string, sockets []*socket, stored [
 	if len(names) > 0 {
 		env.set("LISTEN_FDS", strconv.Itoa(len(names)))
 		env.set("LISTEN_FDNAMES", strings.Join(names, ":"))
-		p.PidEnv = append(p.PidEnv, "LISTEN_PID")
+		p.PidEnv, p.PidfdEnv = append(p.PidEnv, "LISTEN_PID"), append(p.PidfdEnv, "LISTEN_PIDFDID")
 	}
 	if sv.FDStoreMax > 0 {
 		env.set("FDSTORE", strconv.Itoa(sv.FDStoreMax))

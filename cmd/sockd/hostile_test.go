@@ -127,7 +127,7 @@ func hostile(t *testing.T, w world) (s seen) {
 	if len(s.Descriptors) != 3 {
 		t.Errorf("the service has descriptors %q", s.Descriptors)
 	}
-	for _, name := range []string{"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID", "SOCKD_SAFE_MODE", "SOCKD_TRAMPOLINE", "SOCKD_KEEPER_FD"} {
+	for _, name := range []string{"LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID", "SOCKD_SAFE_MODE", "SOCKD_TRAMPOLINE", "SOCKD_KEEPER_FD"} {
 		if v, ok := s.variable(name); ok {
 			t.Errorf("the service was given %s=%s", name, v)
 		}

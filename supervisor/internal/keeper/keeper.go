@@ -63,12 +63,13 @@ func (id ID) String() string { return fmt.Sprintf("%s@%d.%d", id.Unit, id.Instan
 // A Process says what to start and with what. Argv[0] with a slash is the program
 // (relative to Dir); without one it is looked up in the PATH of Env.
 type Process struct {
-	Argv    []string
-	Env     []string // complete, without LISTEN_PID and WATCHDOG_PID, which only the child can know
-	Dir     string
-	Sockets []string // names of held descriptors: descriptor 3 and up, in this order
-	Output  int      // becomes 1 and 2 of the child; duplicated, the caller closes its own. -1: /dev/null
-	PidEnv  []string // variables the child sets to its own pid: LISTEN_PID, WATCHDOG_PID
+	Argv     []string
+	Env      []string // complete, but for what only the child can know
+	Dir      string
+	Sockets  []string // names of held descriptors: descriptor 3 and up, in this order
+	Output   int      // becomes 1 and 2 of the child; duplicated, the caller closes its own. -1: /dev/null
+	PidEnv   []string // variables the child sets to its own pid: LISTEN_PID, WATCHDOG_PID
+	PidfdEnv []string // variables it sets to the inode of its pidfd, before Linux 6.9 to nothing: LISTEN_PIDFDID
 
 	Credential *Credential // nil: as sockd
 	Umask      int         // -1: as sockd

@@ -167,7 +167,7 @@ func (l *Local) fork(r *run, p Process, fds []int, output int) (*sys.Starting, e
 	}
 	defer func() { <-l.slots }()
 	spec := sys.Spec{Files: fds, Output: output}
-	spec.Argv, spec.Env, spec.PidEnv = p.Argv, p.Env, p.PidEnv
+	spec.Argv, spec.Env, spec.PidEnv, spec.PidfdEnv = p.Argv, p.Env, p.PidEnv, p.PidfdEnv
 	spec.Dir, spec.Umask, spec.Credential, spec.CPU = p.Dir, p.Umask, (*sys.Credential)(p.Credential), p.CPU
 	if l.cgroup != nil {
 		leaf, err := l.takeLeaf()

@@ -109,6 +109,7 @@ func (p *packer) process(pr Process) {
 	p.text(pr.Dir)
 	p.list(pr.Sockets)
 	p.list(pr.PidEnv)
+	p.list(pr.PidfdEnv)
 	p.number(pr.Umask)
 	p.number(pr.CPU)
 	p.flag(pr.Credential != nil)
@@ -121,7 +122,7 @@ func (p *packer) process(pr Process) {
 }
 
 func (u *unpacker) process() Process {
-	pr := Process{Argv: u.list(), Env: u.list(), Dir: u.text(), Sockets: u.list(), PidEnv: u.list(), Umask: u.number(), CPU: u.number(), Output: -1}
+	pr := Process{Argv: u.list(), Env: u.list(), Dir: u.text(), Sockets: u.list(), PidEnv: u.list(), PidfdEnv: u.list(), Umask: u.number(), CPU: u.number(), Output: -1}
 	if u.flag() {
 		c := &Credential{UID: u.word(), GID: u.word()}
 		n := u.count()

@@ -70,7 +70,7 @@ const (
 
 // wireVersion is raised when a message changes its meaning. A keeper refuses a
 // supervisor that speaks another one, and starts the version that it can speak to.
-const wireVersion = 2
+const wireVersion = 3
 
 const (
 	maxFrame       = 60 << 10 // bytes of one datagram, header included

@@ -49,6 +49,10 @@ func TestWaysAgree(t *testing.T) {
 			s.PidEnv = []string{"LISTEN_PID", "WATCHDOG_PID"}
 			s.Env = append(s.Env, "LISTEN_PID=1", "LISTEN_PIDS=2", "=odd", "empty=", "no equals", "A=1", "A=2", "LISTEN_PID=3", "WATCHDOG_PID=")
 		}},
+		{"own pidfd", false, func(s *Spec) {
+			s.PidEnv, s.PidfdEnv = []string{"LISTEN_PID"}, []string{"LISTEN_PIDFDID", "ANOTHER"}
+			s.Env = append(s.Env, "LISTEN_PIDFDID=1", "LISTEN_PID=1", "A=1", "LISTEN_PIDFDID=2")
+		}},
 		{"steering variables", false, func(s *Spec) {
 			s.Env = append(s.Env, "GODEBUG=inittrace=0", "LD_BIND_NOW=1", "PATH=/nope::/usr/bin:/bin:")
 		}},

@@ -18,18 +18,23 @@ func init() { roles["filtered"] = filtered }
 
 // filtered starts a program under a filter that answers the system call with the
 // number in its first argument with the errno in its second. It prints whether the
-// direct way works here, and what came of the start, in a cgroup where there is one.
+// direct way works here, and what came of the start, in a cgroup if the third says so;
+// or it tries the direct way before there is a filter.
 func filtered() int {
 	call, _ := strconv.Atoi(os.Args[1])
 	errno, _ := strconv.Atoi(os.Args[2])
+	when := os.Args[3]
+	if when == afterTest {
+		Direct()
+	}
 	if err := forbid(uint32(call), uint32(errno)); err != nil {
 		fmt.Println("no filter:", err)
 		return 0
 	}
 	fmt.Printf("direct=%v", Direct() == nil)
-	s := spec("/bin/sh", "-c", `test "$LISTEN_PID" = $$ && exit 7`)
-	s.Output, s.PidEnv = -1, []string{"LISTEN_PID"}
-	if len(os.Args) > 3 {
+	s := spec("/bin/sh", "-c", `test "$LISTEN_PID" = $$ && test -z "${LISTEN_PIDFDID-}" && exit 7; test "$LISTEN_PIDFDID" -gt 0 && exit 8`)
+	s.Output, s.PidEnv, s.PidfdEnv = -1, []string{"LISTEN_PID"}, []string{"LISTEN_PIDFDID"}
+	if when == inCgroup {
 		c, err := OpenCgroup()
 		if err != nil {
 			fmt.Println(" no cgroup:", err)
@@ -56,6 +61,12 @@ func filtered() int {
 	fmt.Println("", st.Code, err)
 	return 0
 }
+
+const (
+	atOnce    = ""
+	inCgroup  = "in a cgroup"
+	afterTest = "after the self-test"
+)
 
 // forbid makes the kernel answer a system call with errno, in all threads and in
 // everything started from here on, as container engines do.
@@ -86,17 +97,22 @@ func TestForbiddenCalls(t *testing.T) {
 	tests := []struct {
 		name string
 		call int
-		leaf bool
-		want string // E stands for the errno
+		when string
+		want string // E stands for the errno, I for the code of one who knows his pidfd's number
 	}{
-		{"close_range", unix.SYS_CLOSE_RANGE, false, "direct=false 7 <nil>"},
-		{"pidfd_open", unix.SYS_PIDFD_OPEN, false, "direct=true 7 <nil>"},
-		{"clone3", unix.SYS_CLONE3, false, "direct=true 7 <nil>"},
-		{"clone3 and a cgroup", unix.SYS_CLONE3, true, "direct=true fork E"},
-		{"setsid", unix.SYS_SETSID, false, "direct=false fork E"},
-		{"faccessat", unix.SYS_FACCESSAT, false, "direct=true 7 <nil>"},
-		{"memfd_create", unix.SYS_MEMFD_CREATE, false, "direct=true 7 <nil>"},
-		{"prlimit64", unix.SYS_PRLIMIT64, false, "direct=true 7 <nil>"},
+		{"close_range", unix.SYS_CLOSE_RANGE, atOnce, "direct=false I <nil>"},
+		{"pidfd_open", unix.SYS_PIDFD_OPEN, atOnce, "direct=true 7 <nil>"},
+		{"pidfd_open late", unix.SYS_PIDFD_OPEN, afterTest, "direct=true 7 <nil>"},
+		{"clone3", unix.SYS_CLONE3, atOnce, "direct=true I <nil>"},
+		{"clone3 and a cgroup", unix.SYS_CLONE3, inCgroup, "direct=true fork E"},
+		{"setsid", unix.SYS_SETSID, atOnce, "direct=false fork E"},
+		{"faccessat", unix.SYS_FACCESSAT, atOnce, "direct=true I <nil>"},
+		{"memfd_create", unix.SYS_MEMFD_CREATE, atOnce, "direct=true I <nil>"},
+		{"prlimit64", unix.SYS_PRLIMIT64, atOnce, "direct=true I <nil>"},
+	}
+	informed := "7"
+	if pidfs() {
+		informed = "8"
 	}
 	for _, tt := range tests {
 		for _, errno := range []syscall.Errno{unix.ENOSYS, unix.EPERM} {
@@ -106,10 +122,7 @@ func TestForbiddenCalls(t *testing.T) {
 			t.Run(tt.name+" "+unix.ErrnoName(errno), func(t *testing.T) {
 				s := rolePlayer("filtered")
 				s.Env = append(s.Env, "GORACE=atexit_sleep_ms=0")
-				s.Argv = append(s.Argv, strconv.Itoa(tt.call), strconv.Itoa(int(errno)))
-				if tt.leaf {
-					s.Argv = append(s.Argv, "in a cgroup")
-				}
+				s.Argv = append(s.Argv, strconv.Itoa(tt.call), strconv.Itoa(int(errno)), tt.when)
 				o := ways[0].run(t, newPipe(t), s)
 				if o.failure != nil || o.status != (Status{}) {
 					t.Fatalf("%v %+v\n%s", o.failure, o.status, o.output)
@@ -118,7 +131,7 @@ func TestForbiddenCalls(t *testing.T) {
 				if strings.Contains(got, "no filter") || strings.Contains(got, "no cgroup") {
 					t.Skip(got)
 				}
-				if want := strings.ReplaceAll(tt.want, "E", strconv.Itoa(int(errno))); got != want {
+				if want := strings.NewReplacer("E", strconv.Itoa(int(errno)), "I", informed).Replace(tt.want); got != want {
 					t.Errorf("got %q, want %q", got, want)
 				}
 			})

@@ -130,6 +130,11 @@ func world() int {
 	}
 	fmt.Fprintf(&b, "arguments %q\n", os.Args)
 	env := os.Environ()
+	for i, kv := range env {
+		if name, value, _ := strings.Cut(kv, "="); value != "" && value == ownPidfdID() {
+			env[i] = name + "=our pidfd"
+		}
+	}
 	fmt.Fprintf(&b, "environment %q\n", env)
 	slices.Sort(env)
 	fmt.Fprintf(&b, "sorted %q\n", env)

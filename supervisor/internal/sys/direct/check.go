@@ -22,10 +22,10 @@ const (
 )
 
 func checkSpec() *Spec {
-	s := &Spec{Cgroup: -1, PidfdEnv: []string{"LISTEN_PIDFDID"}}
+	s := &Spec{Cgroup: -1}
 	s.Argv = []string{checkProgram, checkArg}
 	s.Env = []string{checkMark + "=1", "LISTEN_PID=1"}
-	s.PidEnv = []string{"LISTEN_PID"}
+	s.PidEnv, s.PidfdEnv = []string{"LISTEN_PID"}, []string{"LISTEN_PIDFDID"}
 	s.Umask = checkUmask
 	s.Dir = "/"
 	return s

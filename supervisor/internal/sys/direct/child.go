@@ -32,8 +32,8 @@ func child(p *Plan) {
 	for i := range p.pidAt {
 		decimal(p.pidAt[i], uint64(pid))
 	}
-	p.report.step = stepPlace
 	identify(p, pid)
+	p.report.step = stepPlace
 	if _, err := raw(unix.SYS_SETSID, 0, 0, 0, 0); err != 0 {
 		die(p, err)
 	}
@@ -68,7 +68,9 @@ func child(p *Plan) {
 	execute(p)
 }
 
-// identify writes down the inode number of our pidfd, if somebody asks.
+// identify writes down the inode number of our pidfd, if somebody asks. If it cannot
+// be had (no memory, a filter that is new), its variables are left out: a program that
+// was not told its number does without.
 //
 //go:nosplit
 //go:norace
@@ -79,13 +81,15 @@ func identify(p *Plan, pid uintptr) {
 	}
 	fd, err := raw(unix.SYS_PIDFD_OPEN, pid, 0, 0, 0)
 	if err != 0 {
-		die(p, err)
+		// A nil in the middle is the end. As a number, for it is no pointer to the
+		// garbage collector, which finds the rest through Plan.idAt.
+		first := len(p.env) - 1 - len(p.idAt)
+		*(*uintptr)(unsafe.Pointer(&p.env[first])) = 0
+		return
 	}
 	// At the far end of our stack, where the linker lets no function of ours come.
 	st := (*unix.Stat_t)(unsafe.Pointer(&p.stack))
-	if _, err := raw(unix.SYS_FSTAT, fd, uintptr(unsafe.Pointer(st)), 0, 0); err != 0 {
-		die(p, err)
-	}
+	raw(unix.SYS_FSTAT, fd, uintptr(unsafe.Pointer(st)), 0, 0) // has nothing to fail of
 	raw(unix.SYS_CLOSE, fd, 0, 0, 0)
 	for i := range p.idAt {
 		decimal(p.idAt[i], st.Ino)

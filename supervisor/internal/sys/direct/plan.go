@@ -32,9 +32,8 @@ type Failure = trampoline.Failure
 type Spec struct {
 	trampoline.Job
 
-	Files    []int    // become 0, 1, 2, … of the child; nothing else is handed down
-	Cgroup   int      // descriptor of the cgroup to be born in; -1: ours
-	PidfdEnv []string // variables set to the inode of the child's pidfd, as LISTEN_PIDFDID in sd_listen_fds(3); left out before Linux 6.9
+	Files  []int // become 0, 1, 2, … of the child; nothing else is handed down
+	Cgroup int   // descriptor of the cgroup to be born in; -1: ours
 }
 
 var (
@@ -64,7 +63,7 @@ type Plan struct {
 	dir        *byte              // nil: as the parent
 	fds        []int32            // Spec.Files; written to as well
 	pidAt      []*byte            // where the child's pid goes
-	idAt       []*byte            // where the inode of its pidfd goes
+	idAt       []*byte            // where the inode of its pidfd goes: the last variables of env
 	cpus       *trampoline.CPUSet // to run on; nil: as the parent
 	sameGroups bool               // the groups asked for are those we have
 	limit      *limit             // of descriptors, from before Go raised it; nil: leave it

@@ -5,11 +5,12 @@ import "errors"
 // A Job is what the child does before the program runs. Its descriptors are not
 // part of it: they are in place when the trampoline begins.
 type Job struct {
-	Argv   []string // Argv[0] without a slash is looked up in the PATH of Env
-	Env    []string // complete but for PidEnv
-	PidEnv []string // variables set to the child's own pid
-	Dir    string   // "": as the parent
-	Umask  int      // -1: as the parent
+	Argv     []string // Argv[0] without a slash is looked up in the PATH of Env
+	Env      []string // complete but for PidEnv and PidfdEnv
+	PidEnv   []string // variables set to the child's own pid
+	PidfdEnv []string // variables set to the inode of its pidfd; left out where that means nothing (before Linux 6.9)
+	Dir      string   // "": as the parent
+	Umask    int      // -1: as the parent
 
 	Credential *Credential // nil: as the parent
 	CPU        int         // the one to run on, counted from 1; 0: as the parent
@@ -22,7 +23,7 @@ type Credential struct {
 }
 
 const (
-	magic    = "sockd job 2\n"
+	magic    = "sockd job 3\n"
 	maxBytes = 64 << 20 // of an encoded job: many times what the kernel takes as arguments
 
 	hasCredential = 1
@@ -63,7 +64,7 @@ func (j *Job) Encode() ([]byte, error) {
 	} else {
 		b = appendU32(b, 0)
 	}
-	for _, list := range [][]string{{j.Dir}, j.Argv, j.Env, j.PidEnv} {
+	for _, list := range [][]string{{j.Dir}, j.Argv, j.Env, j.PidEnv, j.PidfdEnv} {
 		b = appendU32(b, uint32(len(list)))
 		for _, s := range list {
 			if hasNUL(s) {
@@ -109,7 +110,7 @@ func Decode(b []byte) (*Job, error) {
 		return nil, errFlags
 	}
 	dir := r.strings()
-	j.Argv, j.Env, j.PidEnv = r.strings(), r.strings(), r.strings()
+	j.Argv, j.Env, j.PidEnv, j.PidfdEnv = r.strings(), r.strings(), r.strings(), r.strings()
 	switch {
 	case r.err != nil:
 		return nil, r.err

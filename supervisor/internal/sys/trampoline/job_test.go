@@ -10,7 +10,7 @@ import (
 
 var jobs = []Job{
 	{Argv: []string{"a"}, Umask: -1},
-	{Argv: []string{"/bin/web", "", "x y"}, Env: []string{"A=1", "B="}, PidEnv: []string{"LISTEN_PID"}, Dir: "/tmp", Umask: 0o22},
+	{Argv: []string{"/bin/web", "", "x y"}, Env: []string{"A=1", "B="}, PidEnv: []string{"LISTEN_PID"}, PidfdEnv: []string{"LISTEN_PIDFDID"}, Dir: "/tmp", Umask: 0o22},
 	{Argv: []string{"a"}, Credential: &Credential{UID: 1, GID: 1<<32 - 2, Groups: []uint32{3, 4}}},
 	{Argv: []string{"a"}, Credential: &Credential{}},
 	{Argv: []string{"a"}, CPU: MaxCPU},
@@ -112,9 +112,12 @@ func TestAtoi(t *testing.T) {
 	}
 }
 
-func TestWithPid(t *testing.T) {
-	got := withPid([]string{"A=1", "LISTEN_PID=1", "LISTEN_PIDX=2", "LISTEN_PID=3"}, []string{"LISTEN_PID"}, "7")
-	if strings.Join(got, " ") != "A=1 LISTEN_PIDX=2 LISTEN_PID=7" {
+func TestWithOwn(t *testing.T) {
+	inherited := []string{"A=1", "LISTEN_PID=1", "LISTEN_PIDX=2", "LISTEN_PID=3"}
+	if got := withOwn(inherited, []string{"LISTEN_PID"}, "7"); strings.Join(got, " ") != "A=1 LISTEN_PIDX=2 LISTEN_PID=7" {
+		t.Error(got)
+	}
+	if got := withOwn(inherited, []string{"LISTEN_PID"}, ""); strings.Join(got, " ") != "A=1 LISTEN_PIDX=2" {
 		t.Error(got)
 	}
 }

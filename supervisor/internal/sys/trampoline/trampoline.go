@@ -109,7 +109,10 @@ func run(jobFD, status int) {
 			fail(status, "directory", j.Dir, errno(err))
 		}
 	}
-	env := withPid(j.Env, j.PidEnv, itoa(syscall.Getpid()))
+	env := withOwn(j.Env, j.PidEnv, itoa(syscall.Getpid()))
+	if len(j.PidfdEnv) > 0 {
+		env = withOwn(env, j.PidfdEnv, pidfdID())
+	}
 	defaultSignals()
 	write(status, []byte{aboutToExec})
 	what, err := execute(j.Argv, env)
@@ -160,8 +163,9 @@ func readAll(fd int) ([]byte, syscall.Errno) {
 	return b, 0
 }
 
-// withPid is env with each of the names set to pid, and set once.
-func withPid(env, names []string, pid string) []string {
+// withOwn is env with each of the names set to value, and set once; not at all if
+// value is "".
+func withOwn(env, names []string, value string) []string {
 	if len(names) == 0 {
 		return env
 	}
@@ -171,8 +175,11 @@ func withPid(env, names []string, pid string) []string {
 			all = append(all, kv)
 		}
 	}
+	if value == "" {
+		return all
+	}
 	for _, name := range names {
-		all = append(all, name+"="+pid)
+		all = append(all, name+"="+value)
 	}
 	return all
 }
@@ -212,7 +219,9 @@ func errno(err error) syscall.Errno {
 	return syscall.EINVAL // a string with a NUL byte, which Decode refuses
 }
 
-func itoa(n int) string {
+func itoa(n int) string { return utoa(uint64(n)) }
+
+func utoa(n uint64) string {
 	var b [20]byte
 	i := len(b)
 	for {
