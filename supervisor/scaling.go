@@ -52,8 +52,8 @@ func (s *Supervisor) scale(u *unit, instances int) (machine.Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.release(gone)
 	s.steerUnit(u, keeper.Inventory{})
+	s.release(gone)
 	spec, want := s.spec(u), u.machine.Spec
 	spec.Instances, want.Instances = instances, instances
 	if spec != want { // one became several, or the other way round: there is a group to steer now, or none

@@ -172,13 +172,30 @@ func levelWanted() (want steer.Level, on bool) {
 	return steer.Best, name != "off"
 }
 
-// joinGroup tells a group of sockets that have come, or are others than before.
+// joinGroup tells a group of sockets that have come, have gone, or are others than
+// before. Those before are about to be closed: none may stay.
 func (s *Supervisor) joinGroup(u *unit, g *group, fds []int) {
+	for i := len(g.fds) - 1; i >= len(fds); i-- {
+		s.leaveGroup(u, g, i)
+	}
 	for i, fd := range fds {
-		if fd < 0 || i < len(g.fds) && g.fds[i] == fd {
+		old := -1
+		if i < len(g.fds) {
+			old = g.fds[i]
+		}
+		if fd == old {
 			continue
 		}
-		if err := g.steer.Join(i, fd); err != nil {
+		if fd < 0 {
+			s.leaveGroup(u, g, i)
+			continue
+		}
+		err := g.steer.Join(i, fd)
+		if err != nil && old >= 0 {
+			s.leaveGroup(u, g, i)
+			err = g.steer.Join(i, fd)
+		}
+		if err != nil {
 			s.log.Warn("not steered", "unit", u.conf.Name, "socket", g.place.name, "instance", i+1, "err", err)
 			continue
 		}
@@ -187,6 +204,21 @@ func (s *Supervisor) joinGroup(u *unit, g *group, fds []int) {
 		}
 	}
 	g.fds = fds
+}
+
+// leaveGroup takes a socket that is to be closed out of its group, at any price: its
+// number will be another file's.
+func (s *Supervisor) leaveGroup(u *unit, g *group, i int) {
+	fd := g.fds[i]
+	if fd < 0 {
+		return
+	}
+	if err := g.steer.Leave(i); err != nil {
+		queued, _, _, _ := sys.Queue(fd)
+		s.log.Warn("queue closed", "unit", u.conf.Name, "instance", i+1, "queued", queued, "err", err)
+		unix.Shutdown(fd, unix.SHUT_RD)
+		g.steer.Leave(i)
+	}
 }
 
 // rejoin tells a group that a member was shut down by somebody and listens again.
@@ -343,14 +375,7 @@ func (s *Supervisor) trim(u *unit) {
 	}
 	for _, g := range u.groups {
 		for i := len(g.fds) - 1; i >= n; i-- {
-			if err := g.steer.Leave(i); err != nil {
-				queued, _, _, _ := sys.Queue(g.fds[i])
-				s.log.Warn("queue closed", "unit", u.conf.Name, "instance", i+1, "queued", queued, "err", err)
-				if g.fds[i] >= 0 { // it must leave all the same: its number will be another file's
-					unix.Shutdown(g.fds[i], unix.SHUT_RD)
-					g.steer.Leave(i)
-				}
-			}
+			s.leaveGroup(u, g, i)
 		}
 		g.fds = g.fds[:min(n, len(g.fds))]
 	}
