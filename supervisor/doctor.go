@@ -46,6 +46,9 @@ func findSteering(r steer.Report) (list []Finding) {
 		switch {
 		case !l.OK:
 			f.Found, f.Follows, f.Remedy = l.Failed, "not: "+f.Follows, "needs "+l.Needs
+			if l.Level == steer.EBPF && errors.Is(l.Err, unix.EPERM) {
+				f.Remedy += "; for an ordinary user: setcap cap_bpf+ep on the file of sockd"
+			}
 		case l.Level == r.Best:
 			f.Found = "works, and is used"
 		}

@@ -47,14 +47,7 @@ func (s *Supervisor) warnFlows(u *unit, g *group) {
 	if !g.options.Sticky || g.steer.Level() == steer.EBPF {
 		return
 	}
-	because := g.steer.Why()
-	switch {
-	case !g.ours:
-		because = "sockets that are not this unit's are on the same address"
-	case because == "":
-		because = levelVariable + " asks for no better"
-	}
-	s.log.Warn("flows not kept", "unit", u.conf.Name, "socket", g.place.name, "level", g.steer.Level(), "because", because)
+	s.log.Warn("flows not kept", "unit", u.conf.Name, "socket", g.place.name, "level", g.steer.Level(), "because", g.because())
 }
 
 // changeFlows opens groups again that the unit file wants with other flows now. Shares

@@ -68,10 +68,11 @@ type SocketStatus struct {
 	Instance int     `json:"instance,omitempty"`
 	Inode    uint64  `json:"inode"`
 	Held     string  `json:"held"`
-	Steering string  `json:"steering,omitempty"` // ebpf, classic-bpf or hash: how a sibling's share of new connections is set
-	Weight   int     `json:"weight"`             // of siblings: 0 gets nothing new
-	Flows    string  `json:"flows,omitempty"`    // of udp: sticky, or "not kept" where the unit file asks for it in vain
-	Watched  bool    `json:"watched"`            // a connection would start the service
+	Steering string  `json:"steering,omitempty"`       // ebpf, classic-bpf or hash: how a sibling's share of new connections is set
+	Lacks    string  `json:"steering_lacks,omitempty"` // what clients miss for want of a better way, and what would mend it
+	Weight   int     `json:"weight"`                   // of siblings: 0 gets nothing new
+	Flows    string  `json:"flows,omitempty"`          // of udp: sticky, or "not kept" where the unit file asks for it in vain
+	Watched  bool    `json:"watched"`                  // a connection would start the service
 	Queued   int     `json:"queued"`
 	Backlog  int     `json:"backlog,omitempty"`
 	Drops    uint64  `json:"drops,omitempty"`
@@ -134,7 +135,7 @@ func (s *Supervisor) statusOf(u *unit) *UnitStatus {
 			Instance: k.instance, Inode: k.inode, Held: k.held, Watched: u.watches(k.instance), Weight: 1, fd: k.fd}
 		ks.Flows = u.flows(k)
 		if g := u.groupOf(k); g != nil {
-			ks.Steering, ks.group = g.steer.Level().String(), g.steer
+			ks.Steering, ks.Lacks, ks.group = g.steer.Level().String(), g.lacks(), g.steer
 			if k.instance <= len(u.machine.Weights) {
 				ks.Weight = u.machine.Weights[k.instance-1]
 			}

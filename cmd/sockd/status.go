@@ -109,17 +109,52 @@ func printStatus(w io.Writer, all []supervisor.UnitStatus, now time.Time, colour
 	}
 	printStored(tw, all)
 	fmt.Fprintln(tw, "\t\t\t\t\t")
-	fmt.Fprintln(tw, "SOCKET\tNAME\tADDRESS\tQUEUED\tDROPS\t")
+	fmt.Fprintln(tw, "SOCKET\tNAME\tADDRESS\tQUEUED\tDROPS\tWEIGHT")
 	for _, u := range all {
 		for _, k := range u.Sockets {
 			place := u.Name
 			if k.Instance > 0 {
 				place += fmt.Sprintf("@%d", k.Instance)
 			}
-			fmt.Fprintf(tw, "%s\t%s\t%s://%s\t%s\t%d\t%s\n", place, k.Name, k.Network, k.Address, queue(k), k.Drops, flowsText(k))
+			fmt.Fprintf(tw, "%s\t%s\t%s://%s\t%s\t%d\t%s\n", place, k.Name, k.Network, k.Address, queue(k), k.Drops, weight(k))
 		}
 	}
+	printSteering(tw, all)
 	return tw.Flush()
+}
+
+// weight is a sibling's share of what is new.
+func weight(k supervisor.SocketStatus) string {
+	if k.Steering == "" {
+		return "-"
+	}
+	return fmt.Sprint(k.Weight)
+}
+
+// printSteering writes a line for each socket that has siblings: how new connections are
+// shared out among them, and what a better way would do for clients.
+func printSteering(w io.Writer, all []supervisor.UnitStatus) {
+	said := map[string]bool{}
+	for _, u := range all {
+		for _, k := range u.Sockets {
+			text := k.Steering
+			if k.Flows != "" {
+				text += ", flows " + k.Flows
+			}
+			if k.Lacks != "" {
+				text += ": " + k.Lacks
+			}
+			line := fmt.Sprintf("%s\t%s\t%s\n", u.Name, printable(k.Name), printable(text))
+			if text == "" || said[line] {
+				continue
+			}
+			if len(said) == 0 {
+				fmt.Fprint(w, "\t\t\t\t\t\nSTEERING\tNAME\t\n")
+			}
+			said[line] = true
+			fmt.Fprint(w, line)
+		}
+	}
 }
 
 // printStored writes a line for each instance that has stored descriptors.
@@ -133,14 +168,6 @@ func printStored(w io.Writer, all []supervisor.UnitStatus) {
 			}
 		}
 	}
-}
-
-// flowsText says whether udp flows stay with their instance, where that was asked for.
-func flowsText(k supervisor.SocketStatus) string {
-	if k.Flows == "" {
-		return ""
-	}
-	return "flows " + k.Flows
 }
 
 func queue(k supervisor.SocketStatus) string {

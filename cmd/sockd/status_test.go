@@ -1,0 +1,77 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+)
+
+const twoSiblings = `
+[service]
+exec = ["sleep", "1000"]
+start = "boot"
+instances = 2
+[socket.http]
+listen = "tcp://127.0.0.1:0"
+per_instance = true
+[socket.ctl]
+listen = "tcp://127.0.0.1:0"
+`
+
+// Status says how siblings are steered, each one's weight, and what is missing.
+func TestStatusSaysHowSiblingsAreSteered(t *testing.T) {
+	for level, steering := range map[string]string{
+		"classic-bpf": `classic-bpf: .+; SOCKD_STEERING asks for no better`,
+		"hash":        `hash: an instance that is down gets its share .+; SOCKD_STEERING asks for no better`,
+		"off":         "",
+	} {
+		t.Run(level, func(t *testing.T) {
+			dir := t.TempDir()
+			t.Setenv("SOCKD_STEERING", level)
+			write(t, dir, "web.toml", twoSiblings)
+			r := start(t, dir, "run", "web.toml")
+			r.line("web@1 ready")
+			r.line("web@2 ready")
+			stdout, _, _ := sockd(t, dir, "status")
+			weight := "1"
+			if steering == "" {
+				weight = "-"
+			}
+			lines := []string{`SOCKET +NAME +ADDRESS +QUEUED +DROPS +WEIGHT`, `web@2 +http +tcp://127\.0\.0\.1:\d+ +0 of \d+ +0 +` + weight,
+				`web +ctl +tcp://127\.0\.0\.1:\d+ +0 of \d+ +0 +-`}
+			if steering != "" {
+				lines = append(lines, `STEERING +NAME *`, `web +http +`+steering)
+			}
+			for _, want := range lines {
+				if !regexp.MustCompile(`(?m)^` + want + `$`).MatchString(stdout) {
+					t.Errorf("no line like %s in\n%s", want, stdout)
+				}
+			}
+			if n := len(regexp.MustCompile(`(?m)^web +http`).FindAllString(stdout, -1)); steering == "" && n != 0 || steering != "" && n != 1 {
+				t.Errorf("%d lines about the group's steering in\n%s", n, stdout)
+			}
+		})
+	}
+}
+
+// An ordinary user sees what is missing and how to get it.
+func TestStatusOfAnOrdinaryUser(t *testing.T) {
+	needRoot(t)
+	dir := shortDir(t)
+	run := filepath.Join(dir, "run")
+	write(t, dir, "web.toml", twoSiblings)
+	if err := os.Mkdir(run, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(run, nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	r := world{UID: nobody, Args: []string{"run", filepath.Join(dir, "web.toml")}}.start(t, dir)
+	r.line("web@1 ready")
+	r.line("web@2 ready")
+	stdout, stderr, _ := sockd(t, dir, "status", "--runtime-dir", run)
+	if want := `(?m)^web +http +classic-bpf: .+; CAP_BPF would mend that: see .sockd doctor.$`; !regexp.MustCompile(want).MatchString(stdout) {
+		t.Errorf("no line like %s in\n%s%s", want, stdout, stderr)
+	}
+}
