@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockd/sockd/supervisor/internal/sys"
 )
 
 // A session is the keeper's side of the talk with one supervisor. It takes every
@@ -245,6 +247,7 @@ func (s *session) hold(u *unpacker, fd int) error {
 		unix.Close(fd)
 		return err
 	}
+	fd = sys.High(fd) // it stays: the low numbers are for those that starts need
 	if err := roomFor(fd); err != nil {
 		unix.Close(fd)
 		s.log.Error("not held", slog.String("name", name), slog.Any("err", err))

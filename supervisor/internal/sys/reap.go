@@ -58,6 +58,7 @@ func newProcess(pid, pidfd int) *Process {
 	case !pidfdWorks():
 		unix.Close(pidfd)
 	default:
+		pidfd = High(pidfd)
 		unix.SetNonblock(pidfd, true)
 		p.pidfd = os.NewFile(uintptr(pidfd), "pidfd")
 	}
@@ -166,6 +167,12 @@ func (p *Process) read(f func(fd int) bool) error {
 
 // waitid asks for the status of a child; EAGAIN if it has not ended.
 func waitid(kind, id, options int) (Status, error) {
+	_, st, err := waitidPid(kind, id, options)
+	return st, err
+}
+
+// waitidPid is waitid that also says which child it is.
+func waitidPid(kind, id, options int) (pid int, st Status, err error) {
 	var info unix.Siginfo
 	for {
 		err := unix.Waitid(kind, id, &info, options, nil)
@@ -173,25 +180,27 @@ func waitid(kind, id, options int) (Status, error) {
 			continue
 		}
 		if err != nil {
-			return Status{}, err
+			return 0, st, err
 		}
 		break
 	}
 	if info.Signo == 0 {
-		return Status{}, unix.EAGAIN // WNOHANG, and nothing to tell
+		return 0, st, unix.EAGAIN // WNOHANG, and nothing to tell
 	}
 	// The kernel's siginfo_t: three ints, then a union aligned as a pointer is, which
 	// for SIGCHLD begins with pid, uid and status (sigaction(2)).
 	const union = (12 + unsafe.Sizeof(uintptr(0)) - 1) &^ (unsafe.Sizeof(uintptr(0)) - 1)
-	value := int(*(*int32)(unsafe.Add(unsafe.Pointer(&info), union+8)))
+	child := (*struct{ pid, uid, status int32 })(unsafe.Add(unsafe.Pointer(&info), union))
+	value := int(child.status)
 	switch info.Code {
 	case cldExited:
-		return Status{Code: value}, nil
+		st.Code = value
 	case cldDumped:
-		return Status{Signal: value, Core: true}, nil
+		st.Signal, st.Core = value, true
 	default:
-		return Status{Signal: value}, nil
+		st.Signal = value
 	}
+	return int(child.pid), st, nil
 }
 
 const (

@@ -43,12 +43,14 @@ func startDirect(s *Spec) (child *Starting, ok bool, err error) {
 	if directOff.Load() || direct.SelfTest() != nil {
 		return nil, false, nil
 	}
-	plan, err := plan(s)
-	if err != nil {
-		return nil, false, nil
-	}
 	if directWaiting.Add(1) > directMost {
 		directWaiting.Add(-1)
+		return nil, false, nil
+	}
+	plan, made, err := plan(s)
+	if err != nil {
+		directWaiting.Add(-1)
+		closeAll(made)
 		return nil, false, nil
 	}
 	told := make(chan fate, 1)
@@ -56,6 +58,7 @@ func startDirect(s *Spec) (child *Starting, ok bool, err error) {
 		var f fate
 		f.pid, f.pidfd, f.failure, f.err = direct.Start(plan)
 		directWaiting.Add(-1)
+		closeAll(made)
 		told <- f
 	}()
 	f := born(plan, told)
@@ -96,10 +99,11 @@ func born(p *direct.Plan, told chan fate) fate {
 	}
 }
 
-func plan(s *Spec) (*direct.Plan, error) {
+// plan also says what it has opened for it, to be closed when the child has exec'd.
+func plan(s *Spec) (p *direct.Plan, made []int, err error) {
 	null, err := devNull()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	output := s.Output
 	if output < 0 {
@@ -109,5 +113,7 @@ func plan(s *Spec) (*direct.Plan, error) {
 	if s.Leaf != nil {
 		d.Cgroup = s.Leaf.fd
 	}
-	return direct.Prepare(&d)
+	made = bringDown(d.Files)
+	p, err = direct.Prepare(&d)
+	return p, made, err
 }

@@ -62,6 +62,7 @@ type Plan struct {
 	lookup     bool               // the programs come from PATH
 	dir        *byte              // nil: as the parent
 	fds        []int32            // Spec.Files; written to as well
+	top        int32              // above all of them
 	pidAt      []*byte            // where the child's pid goes
 	idAt       []*byte            // where the inode of its pidfd goes: the last variables of env
 	cpus       *trampoline.CPUSet // to run on; nil: as the parent
@@ -133,6 +134,7 @@ func Prepare(s *Spec) (*Plan, error) {
 	p.fds = make([]int32, len(s.Files))
 	for i, fd := range s.Files {
 		p.fds[i] = int32(fd)
+		p.top = max(p.top, int32(fd)+1)
 	}
 	if c := s.Credential; c != nil {
 		p.sameGroups = haveGroups(c.Groups)

@@ -62,7 +62,10 @@ type cloneArgs struct {
 // to leave our memory. Without it the OOM killer of a cgroup that the child is
 // born into could choose the child, and then kills all who share its memory, which
 // is us (in_vfork in mm/oom_kill.c).
-const cloneFlags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD
+//
+// CLONE_FILES shares the table of descriptors until the child makes its own out of the
+// part that it needs.
+const cloneFlags = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_PIDFD | unix.CLONE_FILES
 
 // prepare chooses the system call. clone3 only where it must be: container filters
 // that cannot look into its argument answer ENOSYS.
