@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // clients keeps asking until the function it returns is called, which says how many
@@ -41,7 +42,7 @@ func (f *fixture) clients(n int, address string) (stop func() (served, failed in
 func TestGateThatFailsRollsBack(t *testing.T) {
 	for _, gate := range []struct{ name, ready, bad, because string }{
 		{"http", `{ http = "/healthz", interval = "20ms" }`, "503", "ready: GET /healthz: 503 Service Unavailable"},
-		{"tcp", `{ tcp = true, interval = "20ms", timeout = "100ms" }`, "wait", "ready: a connection was not accepted within 100ms"},
+		{"tcp", `{ tcp = true, interval = "20ms", timeout = "300ms" }`, "wait", "ready: a connection was not accepted within 300ms"},
 		{"command", `{ command = ["/bin/grep", "-q", "2", "HEALTH"], interval = "20ms" }`, "bad", "ready: /bin/grep: exit status 1"},
 	} {
 		t.Run(gate.name, func(t *testing.T) {
@@ -52,16 +53,19 @@ func TestGateThatFailsRollsBack(t *testing.T) {
 			f.write("web", unit)
 			f.start()
 			f.do("start", "web", Done)
-			f.write("web", strings.Replace(unit, "instances", "start_timeout = \"500ms\"\ninstances", 1))
-			if err := f.s.Reload(t.Context()); err != nil { // from now on patience is short
-				t.Fatal(err)
-			}
 			address := f.address("web", "http")
 			stop := f.clients(2, address)
 			g.say(gate.bad)
-			out := f.do("restart", "web", RolledBack)
-			if !strings.Contains(out.Because, "start timeout 500ms: "+gate.because) {
-				t.Errorf("because %q", out.Because)
+			// Patience is short, but long enough for the gate to be asked, on any machine.
+			for limit, found := time.Second/2, false; !found; limit *= 2 {
+				f.write("web", strings.Replace(unit, "instances", fmt.Sprintf("start_timeout = \"%v\"\ninstances", limit), 1))
+				if err := f.s.Reload(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				out := f.do("restart", "web", RolledBack)
+				if found = strings.Contains(out.Because, fmt.Sprintf("start timeout %v: %s", limit, gate.because)); !found && limit > patience/4 {
+					t.Fatalf("because %q", out.Because)
+				}
 			}
 			served, failed := stop()
 			for _, in := range f.unit("web").Instances {
@@ -112,8 +116,8 @@ func TestGateGoesOnAfterACrash(t *testing.T) {
 	dir := t.TempDir()
 	for _, gate := range []struct{ name, ready, bad, good string }{
 		{"http", `{ http = "/healthz", interval = "5ms" }`, "503", "200"},
-		{"tcp", `{ tcp = true, interval = "5ms", timeout = "50ms" }`, "wait", "accept"},
-		{"command", `{ command = ["/bin/sh", "-c", "echo $$ >>` + dir + `/pids; grep -q good HEALTH || exec sleep 1000"], interval = "5ms", timeout = "200ms" }`, "bad", "good"},
+		{"tcp", `{ tcp = true, interval = "5ms", timeout = "300ms" }`, "wait", "accept"},
+		{"command", `{ command = ["/bin/sh", "-c", "echo $$ >>` + dir + `/pids; grep -q good HEALTH || exec sleep 1000"], interval = "5ms", timeout = "500ms" }`, "bad", "good"},
 	} {
 		t.Run(gate.name, func(t *testing.T) {
 			f := prepare(t)

@@ -94,16 +94,16 @@ func TestGateAsksOverHTTPUntilItIsWell(t *testing.T) {
 }
 
 func TestGateThatGetsNoAnswer(t *testing.T) {
-	g := newGateFixture(t, "silent", `{ http = "/", interval = "5ms", timeout = "20ms" }`, "")
-	g.awaitUnready("GET /: no answer within 20ms")
+	g := newGateFixture(t, "silent", `{ http = "/", interval = "5ms", timeout = "300ms" }`, "")
+	g.awaitUnready("GET /: no answer within 300ms")
 	g.say("301")
 	g.awaitState("web", 1, "ready")
 	g.quiet()
 }
 
 func TestGateConnects(t *testing.T) {
-	g := newGateFixture(t, "wait", `{ tcp = true, interval = "5ms", timeout = "50ms" }`, "")
-	g.awaitUnready("a connection was not accepted within 50ms")
+	g := newGateFixture(t, "wait", `{ tcp = true, interval = "5ms", timeout = "300ms" }`, "")
+	g.awaitUnready("a connection was not accepted within 300ms")
 	// It accepts on its other socket all the while.
 	if _, err := ask("tcp", g.address("web", "http")); err != nil {
 		t.Fatal(err)
@@ -139,8 +139,8 @@ func TestGateCommandThatHangs(t *testing.T) {
 	dir := t.TempDir()
 	// It leaves another process, which must not outlive the try either.
 	script := `echo $$ >>` + dir + `/pids; sleep 1000 & echo $! >>` + dir + `/pids; test -e ` + dir + `/well || wait`
-	g := newGateFixture(t, "", fmt.Sprintf(`{ command = ["/bin/sh", "-c", %q], interval = "5ms", timeout = "100ms" }`, script), "")
-	g.awaitUnready("/bin/sh: not finished within 100ms")
+	g := newGateFixture(t, "", fmt.Sprintf(`{ command = ["/bin/sh", "-c", %q], interval = "5ms", timeout = "500ms" }`, script), "")
+	g.awaitUnready("/bin/sh: not finished within 500ms")
 	if err := os.WriteFile(dir+"/well", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

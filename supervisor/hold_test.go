@@ -118,6 +118,10 @@ func TestServiceThatExitsAtOnceKeepsItsPort(t *testing.T) {
 				})
 			}
 			after, starts := used()
+			for starts < 2 && time.Since(began) < patience { // a slow machine
+				<-tick.C
+				after, starts = used()
+			}
 			took := time.Since(began)
 			f.write("web", "[service]\nrole = serve\nready = \"notify\"\n[socket.http]\nlisten = \"tcp://127.0.0.1:0\"\n")
 			if got := say("reload"); got != "reloaded <nil>" {

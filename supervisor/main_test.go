@@ -102,7 +102,8 @@ func pidfdID() string {
 	return strconv.FormatUint(self.Identity().Inode, 10)
 }
 
-// serve answers on every socket. TEST_READY_AFTER is how long it takes to become
+// serve answers on every socket. TEST_READY_WHEN names a FIFO that somebody must
+// write to before it goes on; TEST_READY_AFTER is how long it then takes to become
 // ready; TEST_READY=no keeps it from ever saying so; at SIGTERM it finishes what it
 // has accepted and ends.
 func serve() {
@@ -115,6 +116,9 @@ func serve() {
 	if id := os.Getenv("LISTEN_PIDFDID"); n > 0 && id != pidfdID() {
 		fmt.Fprintf(os.Stderr, "LISTEN_PIDFDID is %q, mine is %q\n", id, pidfdID())
 		os.Exit(97)
+	}
+	if fifo := os.Getenv("TEST_READY_WHEN"); fifo != "" {
+		os.ReadFile(fifo)
 	}
 	if d, err := time.ParseDuration(os.Getenv("TEST_READY_AFTER")); err == nil {
 		<-time.After(d)

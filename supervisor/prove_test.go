@@ -4,9 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // prove does a verb of web with a proof, by the control API.
@@ -57,30 +61,56 @@ func TestProofOfARestartUnderLoad(t *testing.T) {
 	t.Logf("promise N2: a restart of 4 siblings under load: %s", p)
 }
 
-// Clients of a service that must not run twice wait, and the proof says how long.
-func TestProofSaysHowLongClientsWaited(t *testing.T) {
-	f := newFixture(t, "web", `
+// slowness is how long a service of slowToStart takes once it may start: time for a
+// proof to look at its queue.
+const slowness = 300 * time.Millisecond
+
+// slowToStart starts a service of which there must not be two, and returns what lets
+// the next one go on.
+func slowToStart(t *testing.T, more string) (f *fixture, let func()) {
+	t.Helper()
+	f = prepare(t)
+	fifo := filepath.Join(f.dir, "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.write("web", fmt.Sprintf(`
 [service]
-role = serve TEST_READY_AFTER=300ms
+role = serve TEST_READY_WHEN=%s TEST_READY_AFTER=%v
 ready = "notify"
 start = "boot"
+start_timeout = "0s"
 overlap = false
 [socket.http]
 listen = "tcp://127.0.0.1:0"
-`)
+%s
+`, fifo, slowness, more))
+	f.start()
+	let = func() {
+		t.Helper()
+		if err := os.WriteFile(fifo, nil, 0); err != nil { // waits for who reads
+			t.Fatal(err)
+		}
+	}
+	let()
 	f.do("start", "web", Done)
+	return f, let
+}
+
+// Clients of a service that must not run twice wait, and the proof says how long.
+func TestProofSaysHowLongClientsWaited(t *testing.T) {
+	f, let := slowToStart(t, "")
 	address := f.address("web", "http")
 	answered := make(chan error, 1)
-	var waited time.Duration
 	outcome := make(chan ProvenOutcome, 1)
 	go func() { outcome <- f.prove("restart?prove=true") }()
 	f.awaitState("web", 1, "exited")
 	go func() {
-		began := time.Now()
 		_, err := ask("tcp", address)
-		waited = time.Since(began)
 		answered <- err
 	}()
+	waitFor(t, "the client to wait", func() bool { return f.unit("web").Sockets[0].Queued == 1 })
+	let()
 	out := <-outcome
 	if err := <-answered; err != nil {
 		t.Error(err)
@@ -89,9 +119,8 @@ listen = "tcp://127.0.0.1:0"
 	if p.Connections != 1 || p.Counted != "seen" || p.Lost != 0 || p.DeepestQueue != 1 {
 		t.Errorf("%+v", p)
 	}
-	// It was in the queue for nearly all of its time.
-	if wait, err := time.ParseDuration(p.LongestWait); err != nil || wait < waited/2 {
-		t.Errorf("waited %v, longest wait %q: %+v", waited, p.LongestWait, p)
+	if wait, err := time.ParseDuration(p.LongestWait); err != nil || wait < slowness {
+		t.Errorf("longest wait %q: %+v", p.LongestWait, p)
 	}
 	if !strings.HasPrefix(p.String(), "at least 1 connections, 0 lost, nobody waited longer than ") {
 		t.Error(p)
@@ -100,17 +129,7 @@ listen = "tcp://127.0.0.1:0"
 
 // What does not fit into a queue is lost, and said.
 func TestProofCountsWhatIsLost(t *testing.T) {
-	f := newFixture(t, "web", `
-[service]
-role = serve TEST_READY_AFTER=500ms
-ready = "notify"
-start = "boot"
-overlap = false
-[socket.http]
-listen = "tcp://127.0.0.1:0"
-backlog = 2
-`)
-	f.do("start", "web", Done)
+	f, let := slowToStart(t, "backlog = 2")
 	address := f.address("web", "http")
 	outcome := make(chan ProvenOutcome, 1)
 	go func() { outcome <- f.prove("restart?prove=true") }()
@@ -124,6 +143,8 @@ backlog = 2
 			}
 		}()
 	}
+	waitFor(t, "clients to be turned away", func() bool { k := f.unit("web").Sockets[0]; return k.Queued == 3 && k.Drops > 0 })
+	let()
 	if p := (<-outcome).Proof; p.Lost == 0 || p.DeepestQueue != 3 {
 		t.Errorf("20 clients, room for 3: %+v", p)
 	}

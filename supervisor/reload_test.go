@@ -111,12 +111,12 @@ func TestUnitRemovedAndBackWhileItStops(t *testing.T) {
 role = deaf
 ready = "notify"
 start = "boot"
-stop_timeout = "200ms"
+stop_timeout = "0s"
 [socket.x]
 listen = "tcp://127.0.0.1:0"
 `
 	f := newFixture(t, "web", onDemand, "slow", deaf)
-	f.awaitState("slow", 1, "ready")
+	pid := f.awaitState("slow", 1, "ready").Pid
 	inode := f.unit("slow").Sockets[0].Inode
 	os.Remove(filepath.Join(f.dir, "slow.toml"))
 	if err := f.s.Reload(t.Context()); err != nil {
@@ -126,6 +126,7 @@ listen = "tcp://127.0.0.1:0"
 	if err := f.s.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	syscall.Kill(pid, syscall.SIGKILL)
 	if _, err := ask("tcp", f.address("slow", "x")); err != nil {
 		t.Fatal(err)
 	}
