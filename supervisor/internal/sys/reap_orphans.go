@@ -3,6 +3,7 @@ package sys
 import (
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,11 +17,16 @@ func Subreaper() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0,
 // have left behind and that came to us as subreaper or as process 1. It never
 // touches one that is known, and so must not be used in a program that has
 // children of its own, for instance by os/exec. A nil *Orphans does nothing.
+//
+// Whoever waits for a known child never waits for a sweep, however many orphans
+// there are: Reap takes none of the locks that a sweep holds while it reaps.
 type Orphans struct {
-	forks sync.RWMutex // held for writing by a sweep, so that none sees a child before it is known
-	mu    sync.Mutex   // guards known
-	known map[int]struct{}
-	stop  func()
+	forks    sync.RWMutex // held for writing by a sweep, so that none sees a child before it is known
+	sweeping sync.Mutex   // held by a sweep while it reaps, and by who needs a list with nobody missing
+	mu       sync.Mutex   // guards what follows, and is held while a known child is reaped
+	known    map[int]struct{}
+	reaped   int // how many of the known
+	stop     func()
 }
 
 // settle is how long the first SIGCHLD waits for company before one sweep serves
@@ -51,7 +57,10 @@ func (o *Orphans) watch(hint <-chan os.Signal, done <-chan struct{}) {
 	for {
 		select {
 		case <-timer.C:
-			o.sweep()
+			if !o.sweep() {
+				timer.Reset(settle)
+				continue
+			}
 			select {
 			case <-hint:
 			case <-done:
@@ -105,11 +114,12 @@ func (o *Orphans) Reap(p *Process) {
 		p.Reap()
 		return
 	}
-	// Forgotten before it is reaped, for then the number may mean another child; and
-	// with no sweep in between, which would take it for an orphan.
-	o.forks.RLock()
-	defer o.forks.RUnlock()
-	o.set(p.Pid, false)
+	// Both as one: a sweep in between would take it for an orphan, or for known who has
+	// its number next.
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.known, p.Pid)
+	o.reaped++
 	p.Reap()
 }
 
@@ -139,47 +149,91 @@ func (o *Orphans) knows(pid int) bool {
 	return ok
 }
 
-// sweep reaps every dead child that is not known. Asking for any dead child is not
-// enough: the kernel keeps naming the first, which may be known and still waiting
-// for its leftovers to die, and the ones behind it would stay.
-func (o *Orphans) sweep() {
-	pids := o.children()
-	for len(pids) > 0 {
-		some := pids[:min(len(pids), atATime)]
-		pids = pids[len(some):]
-		o.reapUnknown(some)
-	}
-}
-
-// atATime is how many are reaped while forks and exits of the known wait: a process
-// that dies with thousands of children sends them all to us in one moment.
+// atATime is how many are reaped while forks wait: a process that dies with
+// thousands of children sends them all to us in one moment.
 const atATime = 16
 
-// children lists the children of ours; none if there is no dead one.
-func (o *Orphans) children() []int {
+// sweep reaps every dead child that is not known; not done if it may have missed
+// one. Most times there are few, and the kernel names them one by one. But it keeps
+// naming the first, which may be known and still waiting for its leftovers to die;
+// the ones behind it are found in the list of all children, and so are many.
+func (o *Orphans) sweep() (done bool) {
+	if o.reapFirst() {
+		return true
+	}
+	pids, exact, err := o.children()
+	if err != nil {
+		pids, exact = childrenByLook(), true
+	}
+	for some := range slices.Chunk(pids, atATime) {
+		o.reapUnknown(some)
+	}
+	return exact
+}
+
+// reapFirst reaps the dead children as the kernel names them, up to a known one;
+// true if none was left.
+func (o *Orphans) reapFirst() (none bool) {
 	o.forks.Lock()
 	defer o.forks.Unlock()
-	if _, err := waitid(unix.P_ALL, 0, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL); err != nil {
-		return nil
+	o.sweeping.Lock()
+	defer o.sweeping.Unlock()
+	for range atATime {
+		pid := deadChild()
+		if pid == 0 || o.knows(pid) {
+			return pid == 0
+		}
+		reapNumber(pid)
 	}
-	pids, err := childrenOf(os.Getpid())
-	if err != nil {
-		pids = childrenByLook()
-	}
-	return pids
+	return false
 }
 
 // reapUnknown reaps those that are dead and not known. That they were when they
-// were listed does not matter: while the lock is held, a child that is not known
-// is an orphan.
+// were listed does not matter: while forks wait, a child that is not known is an
+// orphan.
 func (o *Orphans) reapUnknown(pids []int) {
 	o.forks.Lock()
 	defer o.forks.Unlock()
+	o.sweeping.Lock()
+	defer o.sweeping.Unlock()
 	for _, pid := range pids {
 		if !o.knows(pid) {
-			waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOHANG|unix.WALL)
+			reapNumber(pid)
 		}
 	}
+}
+
+// children lists our children. It is not exact if one was reaped meanwhile: one
+// that goes from the list while the kernel writes it can make it leave out another
+// (children in proc_pid_task(5)). Sweeps are the caller's to keep away.
+func (o *Orphans) children() (pids []int, exact bool, err error) {
+	before := o.reapedSoFar()
+	pids, err = childrenOf(os.Getpid())
+	return pids, o.reapedSoFar() == before, err
+}
+
+func (o *Orphans) reapedSoFar() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.reaped
+}
+
+// deadChild is the first of our dead children that the kernel names; 0 for none.
+func deadChild() int {
+	pid, _, _ := waitidPid(unix.P_ALL, 0, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL)
+	return pid
+}
+
+// isDeadChild tells whether pid is a dead child of ours, for a tenth of what it takes
+// to read that in /proc.
+func isDeadChild(pid int) bool {
+	_, err := waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL)
+	return err == nil
+}
+
+// reapNumber reaps pid if it is a dead child of ours.
+func reapNumber(pid int) {
+	waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOHANG|unix.WALL)
 }
 
 // childrenByLook is childrenOf us where the kernel keeps no lists.

@@ -21,8 +21,8 @@ func (o *Orphans) lookBelow(marks []Mark) (snapshot, error) {
 	for _, m := range marks {
 		asked[m.Main] = true
 	}
-	var add func(parent int) (fresh bool, err error)
-	add = func(parent int) (fresh bool, err error) {
+	var add func(parent, round int) (fresh bool, err error)
+	add = func(parent, round int) (fresh bool, err error) {
 		list := childrenOf
 		if parent == self {
 			list = o.childrenOfOurs
@@ -32,6 +32,11 @@ func (o *Orphans) lookBelow(marks []Mark) (snapshot, error) {
 			if _, seen := snap[pid]; seen {
 				continue
 			}
+			if parent == self && !asked[pid] && isDeadChild(pid) {
+				snap[pid] = &stat{} // belongs to nobody, but has been seen
+				fresh = fresh || round < rounds
+				continue
+			}
 			fresh = true
 			s, _ := readStat(pid)
 			snap[pid] = &s
@@ -39,27 +44,38 @@ func (o *Orphans) lookBelow(marks []Mark) (snapshot, error) {
 				continue
 			}
 			if asked[pid] || !o.knows(pid) {
-				if _, err := add(pid); err != nil {
+				if _, err := add(pid, round); err != nil {
 					return true, err
 				}
 			}
 		}
 		return fresh, err
 	}
-	for {
-		if fresh, err := add(self); err != nil || !fresh {
+	for round := 0; ; round++ {
+		if fresh, err := add(self, round); err != nil || !fresh {
 			return snap, err
 		}
 	}
 }
 
-// childrenOfOurs is childrenOf us while nothing is reaped: one that goes from the
-// list while the kernel writes it can make it leave out another (children in
-// proc_pid_task(5)). In lists of others that does no harm: where there was a
-// parent, there is another look.
+// rounds is how many lists with dead orphans nobody has seen make us ask for another.
+// If there are some in each of so many, they are a stream of them, which other runs
+// leave behind and which may never end; and not what was in between when a process
+// of the runs in question made itself a daemon, for that is one or two.
+const rounds = 8
+
+// childrenOfOurs is childrenOf us with nobody missing. In lists of others that does
+// no harm: where there was a parent, there is another look.
 func (o *Orphans) childrenOfOurs(self int) ([]int, error) {
-	o.forks.Lock()
-	defer o.forks.Unlock()
+	o.sweeping.Lock()
+	defer o.sweeping.Unlock()
+	for range 3 {
+		if pids, exact, err := o.children(); exact || err != nil {
+			return pids, err
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	return childrenOf(self)
 }
 
