@@ -37,9 +37,8 @@ func (u *Unit) Recover(now Instant, held []Held) []Action {
 			s.resume(i+1, &in.Runs[j], find(held, i+1, in.Runs[j].Gen))
 		}
 	}
-	last := s.LastGen
 	for _, h := range held {
-		if h.Gen > last && !h.Ended { // one of ours that is not here has ended, and that was heard
+		if !h.Ended { // of one that is not here the end was heard, and not acknowledged
 			s.adopt(h)
 		}
 		s.LastGen = max(s.LastGen, h.Gen)
@@ -57,8 +56,7 @@ func find(held []Held, n int, gen uint64) *Held {
 	return nil
 }
 
-// resume repeats what was saved and not done. A run that may have spoken meanwhile
-// is heard before it is judged.
+// resume repeats what was saved and not done.
 func (s *step) resume(n int, run *Run, h *Held) {
 	switch {
 	case h == nil: // saved as intended and never born
@@ -69,13 +67,33 @@ func (s *step) resume(n int, run *Run, h *Held) {
 	case run.State == Draining && run.told() && h.Signal == 0:
 		run.Deadline = s.after(s.Spec.StopTimeout)
 		s.out = append(s.out, Terminate{Instance: n, Gen: run.Gen, Abort: run.Fault == Silent})
-	case run.live() && run.Deadline != 0:
-		grace := hearing
-		if run.State == Ready {
-			grace = run.Watchdog
-		}
-		run.Deadline = max(run.Deadline, s.now.Add(grace))
+	default:
+		s.hearFirst(run)
 	}
+}
+
+// Overslept tells the unit that nobody has listened for a while, though its Deadline
+// came: sockd, or the whole machine, was stopped.
+func (u *Unit) Overslept(now Instant) {
+	s := step{Unit: u, now: now}
+	for i := range s.Instances {
+		for j := range s.Instances[i].Runs {
+			s.hearFirst(&s.Instances[i].Runs[j])
+		}
+	}
+}
+
+// hearFirst sees that a run which may have spoken while nobody listened is heard
+// before it is judged.
+func (s *step) hearFirst(run *Run) {
+	if !run.live() || run.Deadline == 0 {
+		return
+	}
+	grace := hearing
+	if run.State == Ready {
+		grace = run.Watchdog
+	}
+	run.Deadline = max(run.Deadline, s.now.Add(grace))
 }
 
 // adopt takes over a run that the saved unit does not know.
