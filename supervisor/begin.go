@@ -10,47 +10,58 @@ import (
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/machine"
-	"github.com/sockd/sockd/supervisor/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
-// begin asks the keeper what there is, which is nothing on a fresh start, and goes
-// on from there: the same code after a boot, a crash and an upgrade. It returns the
-// listener of the control socket, nil if there is to be none. After an error
-// nothing has been started.
-func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
-	inv, err := s.inventory()
-	if err != nil {
-		return nil, err
-	}
-	s.before = inv.States
-	defer func() { s.before, s.found = nil, nil }()
+// begin goes on from what the keeper has, which is nothing on a fresh start: one road
+// after a boot, a crash, an upgrade and the death of a keeper. It returns the listener
+// of the control socket, nil if there is to be none. After an error nothing has been
+// started, and what was held before is held still.
+func (s *Supervisor) begin(dir *runtimeDir, inv keeper.Inventory) (control net.Listener, err error) {
+	// Which units there are. On a fresh start the files say so, else those who were here before.
 	fresh, err := s.configuration(inv)
 	if err != nil {
 		return nil, err
 	}
-	if fd, ok := inv.Descriptors["control"]; ok {
-		s.heldControl = fd
-	}
-	_, kept := inv.Descriptors[keeper.RecordHeld] // then the record is of the keeper that is there
-	if fresh && !kept {
-		if s.orphans, err = s.findOrphans(dir, inv); err != nil {
-			dir.keep = true
+	// The sockets of services that have outlived their keeper are back.
+	var left *orphans
+	if fresh && s.safe() == "" {
+		if left, err = s.findOrphans(dir, inv); err != nil {
 			return nil, err
 		}
 	}
-	all := readStates(s.cfg.Units, inv)
-	for i, conf := range s.cfg.Units.Units {
-		s.units[conf.Name] = s.recall(conf, all[i], inv)
-		if !fresh { // it was saved so: it need not be saved again
-			s.units[conf.Name].savedConf = conf
-		}
-	}
-	s.recallStores(inv)
+	// Each unit is as it was left, or new.
+	s.recallUnits(inv, left, fresh)
 	if s.safe() != "" {
 		s.show(inv)
-		return s.openControl(dir)
+		return s.openControl(dir, inv)
 	}
+	// Every socket that is to be there is open, held, steered and on the saved state.
+	if control, err = s.openAll(dir, inv, fresh); err != nil {
+		if fresh {
+			left.spare(s.units, dir)
+			s.releaseAll()
+		}
+		return nil, err
+	}
+	// The keeper lists every run that lives. From here on a supervisor that dies is followed
+	// by one for which nothing is fresh.
+	if fresh {
+		if inv, err = s.takeOver(dir, left, inv); err != nil {
+			return nil, err
+		}
+	}
+	// Each machine knows its runs, and has heard what nobody had.
+	s.resumeAll(inv, left)
+	// What was under way goes on.
+	s.goOnReloading(inv)
+	s.goOnEnding(inv)
+	return control, nil
+}
+
+// openAll opens output, sockets and the control socket. On a fresh start all of them
+// must be had; later, what cannot be is said, and the rest goes on.
+func (s *Supervisor) openAll(dir *runtimeDir, inv keeper.Inventory, fresh bool) (control net.Listener, err error) {
 	box, err := newOutbox(s.keeper, inv, s.cfg.Output)
 	if err != nil {
 		return nil, fmt.Errorf("output: %w", err)
@@ -58,78 +69,26 @@ func (s *Supervisor) begin(dir *runtimeDir) (control net.Listener, err error) {
 	box.failed = s.outputFailed
 	s.logs.open(box)
 	s.takePassed(inv)
-	if err := s.openAll(fresh); err != nil {
-		s.spareOrphans(s.orphans, dir)
-		s.releaseAll()
-		return nil, err
-	}
-	if control, err = s.openControl(dir); err != nil {
+	if err := s.openSockets(); err != nil {
 		if fresh {
-			s.spareOrphans(s.orphans, dir)
-			s.releaseAll()
+			return nil, err
+		}
+		s.log.Error("sockets not bound", "err", err)
+	}
+	if control, err = s.openControl(dir, inv); err != nil {
+		if fresh {
 			return nil, err
 		}
 		s.log.Error("no control socket", "err", err)
 	}
 	s.steerAll(inv)
-	if fresh { // every unit is saved by now: a crash from here on loses none
-		if err := s.keeper.Save(followedState, []byte{}); err != nil {
-			return nil, fmt.Errorf("keeper: %w", err)
-		}
-	}
-	passing("begin: sockets open")
 	s.dropPassed()
-	s.publishUnits()
-	if fresh && !kept {
-		if inv, err = s.takeOrphans(dir); err != nil {
-			return nil, err
-		}
-	}
-	children := map[string][]keeper.Child{}
-	for _, c := range inv.Children {
-		children[c.ID.Unit] = append(children[c.ID.Unit], c)
-	}
-	for _, u := range s.sorted() {
-		s.resume(u, children[u.conf.Name], inv)
-	}
-	passing("begin: runs resumed")
-	s.adoptLogs(inv)
-	s.dropStrangers(inv)
-	s.replaceOrphans()
-	s.goOnReloading(inv)
-	s.goOnEnding(inv)
+	passing("begin: sockets open")
 	return control, nil
 }
 
-// inventory asks the keeper what there is, once.
-func (s *Supervisor) inventory() (keeper.Inventory, error) {
-	if s.found != nil {
-		return *s.found, nil
-	}
-	inv, err := s.keeper.Inventory()
-	if err != nil {
-		return inv, fmt.Errorf("keeper: %w", err)
-	}
-	s.found = &inv
-	return inv, nil
-}
-
-// setOptions notes for a unit's sockets what its file says of them now.
-func (s *Supervisor) setOptions(u *unit) {
-	options, err := socketsOptions(u.conf)
-	if err != nil {
-		s.log.Warn("socket options", "unit", u.conf.Name, "err", err)
-	}
-	for _, k := range u.sockets {
-		if k.options = options[k.name]; k.options == nil {
-			k.options = &sys.Options{}
-		}
-	}
-}
-
-// openAll binds what is missing. On a fresh start nothing may be; later, what
-// cannot be bound is said, and the rest goes on.
-func (s *Supervisor) openAll(fresh bool) error {
+// openSockets binds what is missing, unit by unit, and releases what is too much.
+func (s *Supervisor) openSockets() error {
 	var problems []error
 	var bindings []*binding
 	for _, u := range s.sorted() {
@@ -137,13 +96,13 @@ func (s *Supervisor) openAll(fresh bool) error {
 			continue
 		}
 		b, err := s.bind(u, u.conf, u.instances(), nil)
+		var gone []*socket
+		if err == nil {
+			gone, err = s.commitBinding(b)
+		}
 		if err != nil {
 			problems = append(problems, err)
 			continue
-		}
-		gone, err := s.commitBinding(b)
-		if err != nil {
-			return err
 		}
 		s.release(gone)
 		u.released()
@@ -151,14 +110,46 @@ func (s *Supervisor) openAll(fresh bool) error {
 		b.before = slices.DeleteFunc(slices.Clone(b.before), func(k *socket) bool { return slices.Contains(gone, k) })
 		bindings = append(bindings, b)
 	}
-	if err := s.settleBindings(bindings...); err != nil {
-		problems = append(problems, err)
+	return errors.Join(append(problems, s.settleBindings(bindings...))...)
+}
+
+// takeOver has the keeper go on with what a killed one has left, keep its own record
+// from now on, and remember that all units are saved. It returns what there is then.
+func (s *Supervisor) takeOver(dir *runtimeDir, left *orphans, inv keeper.Inventory) (keeper.Inventory, error) {
+	s.adoptOrphans(left, inv)
+	if err := s.keepRecords(dir); err != nil {
+		s.log.Warn("no records: if the keeper is killed, nobody will know of its services", "err", err)
 	}
-	if len(problems) > 0 && !fresh {
-		s.log.Error("sockets not bound", "err", errors.Join(problems...))
-		return nil
+	if err := s.keeper.Save(followedState, []byte{}); err != nil {
+		return inv, fmt.Errorf("keeper: %w", err)
 	}
-	return errors.Join(problems...)
+	return s.keeper.Inventory()
+}
+
+// resumeAll takes up every run, its output, and what belongs to none.
+func (s *Supervisor) resumeAll(inv keeper.Inventory, left *orphans) {
+	s.publishUnits()
+	children := childrenOf(inv)
+	for _, u := range s.sorted() {
+		s.resume(u, children[u.conf.Name], inv)
+		if left.outdated(u) {
+			s.log.Warn("orphans replaced", "unit", u.conf.Name, "because", "its file has changed")
+			s.handle(u, machine.Replace{Upto: u.machine.LastGen})
+			s.settleFollowing()
+		}
+	}
+	passing("begin: runs resumed")
+	s.adoptLogs(inv)
+	s.dropStrangers(inv)
+}
+
+// childrenOf sorts the runs that a keeper lists by unit.
+func childrenOf(inv keeper.Inventory) map[string][]keeper.Child {
+	all := map[string][]keeper.Child{}
+	for _, c := range inv.Children {
+		all[c.ID.Unit] = append(all[c.ID.Unit], c)
+	}
+	return all
 }
 
 // resume takes up the runs the keeper lists, lets the machine square them with
@@ -174,22 +165,20 @@ func (s *Supervisor) resume(u *unit, children []keeper.Child, inv keeper.Invento
 		held = append(held, machine.Held{Instance: c.ID.Instance, Gen: c.ID.Gen, Running: c.Running, Ended: ended, Signal: u.toldToLeave(c.Last)})
 		pending = append(pending, c.Pending...)
 	}
-	held = s.orphans.outlived(u, held)
-	if u.begun || len(held) > 0 {
-		if u.begun = true; !u.recalled { // it could not be read: take over what runs
-			u.machine.Up = true
-		}
+	if !u.begun && len(held) > 0 { // its state could not be read: take over what runs
+		u.begun, u.machine.Up = true, true
+	}
+	if u.begun {
 		s.commit(u, u.machine.Recover(s.now(), held))
-		spec := s.spec(u)
-		spec.Instances = u.instances()
 		if u.removed {
 			s.handle(u, machine.Stop{})
-		} else if spec != u.machine.Spec {
-			s.handle(u, machine.Respec{Spec: spec, Scaled: u.machine.Scaled})
+		} else {
+			s.refit(u)
 		}
 	} else {
 		s.start(u)
 	}
+	u.before = nil
 	s.settleFollowing()
 	s.goOnCanary(u)
 	for _, ev := range pending {

@@ -14,18 +14,24 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"golang.org/x/sys/unix"
 )
 
 // The control API is HTTP and JSON on a Unix socket that only its owner and root
 // can reach. Readers take what is published; verbs become events in the loop.
 
-// openControl opens the control socket; nil without a runtime folder.
-func (s *Supervisor) openControl(dir *runtimeDir) (net.Listener, error) {
+// openControl takes the control socket that the keeper holds, or makes one; nil without
+// a runtime folder.
+func (s *Supervisor) openControl(dir *runtimeDir, inv keeper.Inventory) (ln net.Listener, err error) {
 	if dir.path == "" {
 		return nil, nil
 	}
-	ln, err := s.listenControl(filepath.Join(dir.path, ControlSocket))
+	if fd, ok := inv.Descriptors["control"]; ok {
+		ln, err = listenerOf(fd)
+	} else {
+		ln, err = s.makeControl(filepath.Join(dir.path, ControlSocket))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
@@ -57,16 +63,8 @@ func (s *Supervisor) serveControl(dir *runtimeDir, ln net.Listener) (stop func()
 	}
 }
 
-// listenControl takes the control socket that the keeper holds, or makes one. The
-// folder is ours alone and locked, so what lies at path is a dead supervisor's.
-func (s *Supervisor) listenControl(path string) (net.Listener, error) {
-	if s.heldControl >= 0 {
-		return listenerOf(s.heldControl)
-	}
-	return s.makeControl(path)
-}
-
-// makeControl makes one, and has the keeper hold it in place of any other.
+// makeControl makes one, and has the keeper hold it in place of any other. The folder is
+// ours alone and locked, so what lies at path is a dead supervisor's.
 func (s *Supervisor) makeControl(path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err

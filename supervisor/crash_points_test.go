@@ -39,16 +39,22 @@ type tree struct {
 // growTree starts one whose supervisors die as the environment says.
 func growTree(t *testing.T, env ...string) *tree {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	f := &fixture{t: t, dir: t.TempDir()}
 	facts := "TEST_DIR=" + f.dir
 	f.write("web", "[service]\nrole = factual TEST_PAIR=1 "+facts+"\nready = \"notify\"\nrestart_delay = \"10ms\"\n[socket.http]\nlisten = \"unix://./web.sock\"\n")
 	f.write("work", "[service]\nrole = factual "+facts+"\nready = \"notify\"\nrestart_delay = \"10ms\"\nrestart_delay_max = \"20ms\"\n")
-	tr := &tree{t: t, dir: f.dir, cmd: exec.Command(exe), client: NewClient(filepath.Join(f.dir, "run")), killed: map[int]bool{}}
-	tr.cmd.Env = append(append(os.Environ(), "TEST_ROLE=keep", facts), env...)
+	return plantTree(t, f.dir, env...)
+}
+
+// plantTree starts one on the units of a folder.
+func plantTree(t *testing.T, dir string, env ...string) *tree {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := &tree{t: t, dir: dir, cmd: exec.Command(exe), client: NewClient(filepath.Join(dir, "run")), killed: map[int]bool{}}
+	tr.cmd.Env = append(append(os.Environ(), "TEST_ROLE=keep", "TEST_DIR="+dir), env...)
 	tr.cmd.Stdout, tr.cmd.Stderr = &tr.out, &tr.log
 	if err := tr.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -163,6 +169,14 @@ func (tr *tree) killWork() {
 
 // fell stops everything and compares what sockd says with what was.
 func (tr *tree) fell() (processes, lines int) {
+	tr.t.Helper()
+	born := bornIn(tr.dir)
+	tr.stop(born)
+	return len(born), tr.lines(born)
+}
+
+// stop ends everything: nothing is left, and each process has one exit record.
+func (tr *tree) stop(born map[string]int) {
 	t := tr.t
 	t.Helper()
 	tr.cmd.Process.Signal(syscall.SIGTERM)
@@ -177,13 +191,12 @@ func (tr *tree) fell() (processes, lines int) {
 			t.Errorf("left over: %v", left)
 		}
 	}
-	born, exits := bornIn(tr.dir), tr.exits()
+	exits := tr.exits()
 	for id, pid := range born {
 		if len(exits[id]) != 1 {
 			t.Errorf("%s, pid %d: %d exit records %v", id, pid, len(exits[id]), exits[id])
 		}
 	}
-	return len(born), tr.lines(born)
 }
 
 // exits reads the exit records, and wants a cause for each.

@@ -160,6 +160,9 @@ func (k *mortal) Signal(id keeper.ID, sig unix.Signal) error {
 func (k *mortal) Save(unit string, state []byte) error {
 	return around(k.mortality, "save", "saved", func() error { return k.Keeper.Save(unit, state) })
 }
+func (k *mortal) Adopt(o keeper.Survivor) error {
+	return around(k.mortality, "adopt", "adopted", func() error { return k.Keeper.Adopt(o) })
+}
 func (k *mortal) Acknowledge(ev keeper.Event) error {
 	return around(k.mortality, "acknowledge", "acknowledged", func() error { return k.Keeper.Acknowledge(ev) })
 }

@@ -22,6 +22,19 @@ func socketsOptions(conf *units.Unit) (map[string]*sys.Options, error) {
 	return all, nil
 }
 
+// setOptions notes for a unit's sockets what its file says of them now.
+func (s *Supervisor) setOptions(u *unit) {
+	options, err := socketsOptions(u.conf)
+	if err != nil {
+		s.log.Warn("socket options", "unit", u.conf.Name, "err", err)
+	}
+	for _, k := range u.sockets {
+		if k.options = options[k.name]; k.options == nil {
+			k.options = &sys.Options{}
+		}
+	}
+}
+
 // socketOptions turns a unit file's socket into options for bind, with users and
 // groups looked up.
 func socketOptions(k *units.Socket) (sys.Options, error) {

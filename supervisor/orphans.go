@@ -1,17 +1,14 @@
 package supervisor
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/machine"
 	"github.com/sockd/sockd/supervisor/internal/sys"
 	"github.com/sockd/sockd/units"
-	"golang.org/x/sys/unix"
 )
 
 // Orphans are what a killed keeper has left behind: services that go on, with their
@@ -24,44 +21,59 @@ const (
 	End   = "stop"  // end them and start anew
 )
 
-// orphans are what was found.
+// orphans are what was found. Nil: nothing.
 type orphans struct {
 	record  *keeper.Record
 	sockets *socketsRecord
-	runs    []*orphan      // to be adopted
+	runs    []*orphan      // that go on
 	fds     map[string]int // sockets brought back, by the name they are held under
 }
 
 // An orphan is a run that lives.
 type orphan struct {
 	keeper.Survivor
-	process *sys.Process
+	process *sys.Process // nil: the keeper lists it already, and a supervisor died
 }
 
 // findOrphans looks for what lives of the runs on record, ends what cannot or shall
-// not be adopted, and brings the sockets of the others back. Nil: there is nothing.
-func (s *Supervisor) findOrphans(dir *runtimeDir, inv keeper.Inventory) (*orphans, error) {
+// not be adopted, and has the sockets of the others held, as the inventory then says.
+// After an error the records stay, for the next to find.
+func (s *Supervisor) findOrphans(dir *runtimeDir, inv keeper.Inventory) (o *orphans, err error) {
+	if _, kept := inv.Descriptors[keeper.RecordHeld]; kept {
+		return nil, nil // the record is of the keeper that is there
+	}
 	if dir.path == "" {
 		s.storedSockets(inv, nil)
 		return nil, nil
 	}
+	defer func() { dir.keep = err != nil }()
 	record, err := keeper.ReadRecord(dir.path)
 	if err != nil {
 		return nil, fmt.Errorf("%w; sockd cannot know whether services of a killed one still run: end them, and remove %s/%s", err, dir.path, keeper.RecordName)
 	}
-	o := &orphans{record: record, fds: map[string]int{}}
+	o = &orphans{record: record, fds: map[string]int{}}
 	if o.sockets, err = readSockets(dir.path); err != nil {
 		s.log.Warn("record of sockets set aside", "err", err)
 		o.sockets = &socketsRecord{}
 	}
 	dir.made = append(dir.made, o.sockets.Made...)
+	if err := dir.saveMade(s.keeper); err != nil {
+		return nil, err
+	}
 	s.storedSockets(inv, o)
 	var end []*orphan
 	for _, r := range record.Runs {
+		if slices.ContainsFunc(inv.Children, func(c keeper.Child) bool { return c.ID == r.ID }) {
+			o.runs = append(o.runs, &orphan{r, nil})
+			continue
+		}
 		p := r.Find()
 		if p == nil {
 			s.endRest(r)
 			continue
+		}
+		if !p.Pinned() {
+			return nil, fmt.Errorf("%s: process %d of a sockd that was killed goes on, and it takes pidfd (Linux 5.4) to adopt or end it: end it", r.ID, p.Pid)
 		}
 		r.Process = p.Identity()
 		one := &orphan{r, p}
@@ -77,7 +89,7 @@ func (s *Supervisor) findOrphans(dir *runtimeDir, inv keeper.Inventory) (*orphan
 		end = append(end, one)
 	}
 	s.endOrphans(end)
-	return o, s.holdOrphans(o)
+	return o, s.holdOrphans(o, inv)
 }
 
 // bringBack takes the sockets that a run was given out of its hands, as duplicates.
@@ -103,104 +115,14 @@ func (s *Supervisor) bringBack(o *orphans, r *orphan) string {
 	return ""
 }
 
-// endRest ends what a run has left whose main process is dead.
-func (s *Supervisor) endRest(r keeper.Survivor) {
-	killed := 0
-	if leaf := r.Leaf.Open(); leaf != nil {
-		if empty, err := leaf.Empty(); err == nil && !empty {
-			pids, _ := leaf.Procs()
-			killed = len(pids)
-			leaf.KillAll()
-		}
-		leaf.Remove()
-	} else if r.Mark != "" {
-		var sweeper sys.Sweeper
-		if err := sweeper.KillRest(sys.Mark{Env: r.Mark, Foreign: true}, func(int) { killed++ }); err != nil {
-			s.log.Warn("leftovers", "unit", r.ID.Unit, "err", err)
-		}
-	}
-	if killed > 0 {
-		s.log.Warn("leftovers ended", "unit", r.ID.Unit, "instance", r.ID.Instance, "generation", r.ID.Gen, "processes", killed)
-	}
-}
-
-// orphanGrace is how long orphans have to leave whose unit is not configured or sets no limit.
-const orphanGrace = 10 * time.Second
-
-// A leaving orphan has been asked to end, and then killed.
-type leaving struct {
-	by     time.Time
-	killed bool
-}
-
-// stopOf says how a run is asked to end, and how long it may take. A unit whose file
-// sets no limit is not waited for without end: sockd could not begin.
-func (s *Supervisor) stopOf(id keeper.ID) (sig unix.Signal, grace time.Duration) {
-	for _, u := range s.cfg.Units.Units {
-		if u.Name == id.Unit && u.Service != nil {
-			return u.Service.StopSignal, cmp.Or(u.Service.StopTimeout, orphanGrace)
-		}
-	}
-	return unix.SIGTERM, orphanGrace
-}
-
-// endOrphans ends runs in good order. The keeper takes them over for that; nothing
-// else is listed yet, so that all its news is of them.
-func (s *Supervisor) endOrphans(list []*orphan) {
-	left := map[keeper.ID]*leaving{}
-	for _, r := range list {
-		r.process.Close()
-		if err := s.keeper.Adopt(r.Survivor); err != nil {
-			continue // it has just ended by itself
-		}
-		sig, grace := s.stopOf(r.ID)
-		left[r.ID] = &leaving{by: time.Now().Add(grace)}
-		s.keeper.Signal(r.ID, sig)
-	}
-	late := time.NewTimer(0)
-	defer late.Stop()
-	for len(left) > 0 {
-		select {
-		case ev := <-s.keeper.Events():
-			if ev.Kind != keeper.Execed {
-				delete(left, ev.ID)
-			}
-			s.keeper.Acknowledge(ev)
-		case <-late.C:
-			if next := s.killLate(left); len(left) > 0 {
-				late.Reset(time.Until(next))
-			}
-		}
-	}
-}
-
-// killLate kills those whose time is over, gives up on those that even that does not
-// end, and says when to look again.
-func (s *Supervisor) killLate(left map[keeper.ID]*leaving) (next time.Time) {
-	for id, l := range left {
-		if !time.Now().Before(l.by) {
-			if l.killed {
-				s.log.Error("orphan is stuck", "unit", id.Unit, "instance", id.Instance, "generation", id.Gen)
-				delete(left, id)
-				continue
-			}
-			s.keeper.Signal(id, unix.SIGKILL)
-			l.by, l.killed = time.Now().Add(orphanGrace), true
-		}
-		if next.IsZero() || l.by.Before(next) {
-			next = l.by
-		}
-	}
-	return next
-}
-
 // holdOrphans puts what was brought back where a supervisor before this one would
 // have left it, and removes the paths of sockets that nobody has any more.
-func (s *Supervisor) holdOrphans(o *orphans) error {
+func (s *Supervisor) holdOrphans(o *orphans, inv keeper.Inventory) error {
 	for name, fd := range o.fds {
 		if err := s.keeper.Hold(name, fd); err != nil {
 			return fmt.Errorf("hold %s: %w", name, err)
 		}
+		inv.Descriptors[name] = fd
 	}
 	for _, u := range o.sockets.Units {
 		for _, k := range u.Sockets {
@@ -212,26 +134,47 @@ func (s *Supervisor) holdOrphans(o *orphans) error {
 	return nil
 }
 
-// recallOrphans gives a unit the sockets that were brought back.
-func (s *Supervisor) recallOrphans(u *unit, o *orphans) {
-	if o == nil {
-		return
-	}
-	for _, k := range o.sockets.Units[u.conf.Name].Sockets {
-		if fd, ok := o.fds[k.Held]; ok {
-			u.sockets = append(u.sockets, k.open(fd))
-		}
-	}
-	s.setOptions(u)
+// has says whether a run of the unit goes on.
+func (o *orphans) has(unit string) bool {
+	return o != nil && slices.ContainsFunc(o.runs, func(r *orphan) bool { return r.ID.Unit == unit })
 }
 
-// spareOrphans is for a start that has failed: who lives goes on, and keeps its paths.
-func (s *Supervisor) spareOrphans(o *orphans, dir *runtimeDir) {
+// state is a unit's as if it had been saved: the sockets that are back, the runs that go
+// on, what was wished, and no generation twice.
+func (o *orphans) state(conf *units.Unit, now machine.Instant) readState {
+	if o == nil {
+		return readState{}
+	}
+	rec, lives := o.sockets.Units[conf.Name], o.has(conf.Name)
+	wish := rec.Wish
+	spec := machineSpec(conf)
+	scaled := wish.Instances > 0 && conf.Service != nil && rec.Conf == confSum(conf)
+	if scaled {
+		spec.Instances = wish.Instances
+	}
+	m := machine.New(spec)
+	m.Scaled, m.Paused = scaled, wish.Paused
+	m.LastGen = max(rec.LastGen, o.record.LastGen[conf.Name])
+	if lives {
+		m.Up = !wish.Stopped
+		var held []machine.Held
+		for _, r := range o.runs {
+			if r.ID.Unit == conf.Name {
+				held = append(held, machine.Held{Instance: r.ID.Instance, Gen: r.ID.Gen, Running: true})
+			}
+		}
+		m.Recover(now, held) // and once more when the keeper lists them: that says what to do
+	}
+	return readState{saved: &savedUnit{Version: stateVersion, Machine: m, New: !lives && !wish.Stopped}, sockets: rec.Sockets}
+}
+
+// spare is for a start that has failed: who lives goes on, and keeps its paths.
+func (o *orphans) spare(all map[string]*unit, dir *runtimeDir) {
 	if o == nil {
 		return
 	}
 	dir.keep = len(o.runs) > 0
-	for _, u := range s.units {
+	for _, u := range all {
 		for _, k := range u.sockets {
 			if _, ok := o.fds[k.held]; ok {
 				k.path = nil
@@ -242,10 +185,17 @@ func (s *Supervisor) spareOrphans(o *orphans, dir *runtimeDir) {
 
 // adoptOrphans makes the keeper follow those that live, and takes up their output
 // and what they say.
-func (s *Supervisor) adoptOrphans(o *orphans) {
+func (s *Supervisor) adoptOrphans(o *orphans, inv keeper.Inventory) {
+	if o == nil {
+		return
+	}
 	for _, r := range o.runs {
+		if r.process == nil {
+			continue
+		}
 		held := &run{id: r.ID}
-		if address, ok := strings.CutPrefix(r.Mark, "NOTIFY_SOCKET="); ok {
+		_, heard := inv.Descriptors[held.held("notify")]
+		if address, ok := strings.CutPrefix(r.Mark, "NOTIFY_SOCKET="); ok && !heard {
 			fd, err := sys.NotifyAt(address)
 			if err == nil {
 				err = s.keeper.Hold(held.held("notify"), fd)
@@ -273,50 +223,9 @@ func (s *Supervisor) adoptOrphans(o *orphans) {
 	}
 }
 
-// takeOrphans holds what was brought back, before anything is started. It returns
-// the inventory as it is then.
-func (s *Supervisor) takeOrphans(dir *runtimeDir) (keeper.Inventory, error) {
-	if s.orphans != nil {
-		s.adoptOrphans(s.orphans)
-	}
-	if err := s.keepRecords(dir); err != nil {
-		s.log.Warn("no records: if the keeper is killed, nobody will know of its services", "err", err)
-	}
-	return s.keeper.Inventory()
-}
-
-// replaceOrphans replaces those that are not what their unit's file asks for now.
-func (s *Supervisor) replaceOrphans() {
-	for _, u := range s.sorted() {
-		if s.orphans.changed(u) {
-			s.log.Warn("orphans replaced", "unit", u.conf.Name, "because", "its file has changed")
-			s.handle(u, machine.Replace{Upto: u.machine.LastGen})
-		}
-	}
-	s.orphans = nil
-	s.settleFollowing()
-}
-
-// outlived says up to which generation a unit has used them before its keeper was
-// killed, as news of a run that has ended.
-func (o *orphans) outlived(u *unit, held []machine.Held) []machine.Held {
-	if o == nil || o.record.LastGen[u.conf.Name] == 0 || u.recalled {
-		return held
-	}
-	last := o.record.LastGen[u.conf.Name]
-	if len(held) == 0 {
-		u.machine.LastGen = max(u.machine.LastGen, last)
-		return nil
-	}
-	return append(held, machine.Held{Instance: 1, Gen: last, Ended: true})
-}
-
-// changed says whether adopted runs of a unit are not what its file asks for now, and
-// are to be replaced.
-func (o *orphans) changed(u *unit) bool {
-	if o == nil || !slices.ContainsFunc(o.runs, func(r *orphan) bool { return r.ID.Unit == u.conf.Name }) {
-		return false
-	}
-	return o.sockets.Units[u.conf.Name].Conf != confSum(u.conf) ||
-		slices.ContainsFunc(u.sockets, func(k *socket) bool { _, ok := o.fds[k.held]; return !ok })
+// outdated says whether runs of a unit that go on are not what its file asks for now,
+// and are to be replaced.
+func (o *orphans) outdated(u *unit) bool {
+	return o.has(u.conf.Name) && (o.sockets.Units[u.conf.Name].Conf != confSum(u.conf) ||
+		slices.ContainsFunc(u.sockets, func(k *socket) bool { _, ok := o.fds[k.held]; return !ok }))
 }

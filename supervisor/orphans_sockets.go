@@ -16,8 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The keeper records its runs (keeper.RecordName); what their sockets are for only a
-// supervisor knows. It writes that down beside it, when sockets come or go.
+// The keeper records its runs (keeper.RecordName); what their sockets are for, and what
+// operators have wished, only a supervisor knows. It writes that down beside it, when
+// sockets or wishes come or go.
 
 // socketsName is the file's name in the runtime folder.
 const socketsName = "sockets"
@@ -35,6 +36,35 @@ type socketsRecord struct {
 type unitRecord struct {
 	Conf    string // sum of what the file said
 	Sockets []savedSocket
+	LastGen uint64 `json:",omitzero"`
+	Wish    wish   `json:",omitzero"`
+}
+
+// A wish is what an operator has said of a unit that its file does not say.
+type wish struct {
+	Stopped, Paused bool
+	Instances       int // 0: as many as the file says
+}
+
+// wish is what holds now. A canary's instances are nobody's wish: it ends with the keeper.
+func (u *unit) wish() wish {
+	if u.conf.Service == nil || !u.begun || u.removed {
+		return wish{}
+	}
+	w := wish{Stopped: !u.machine.Up, Paused: u.machine.Paused}
+	if u.machine.Scaled {
+		if w.Instances = u.machine.Spec.Instances; u.canary != nil {
+			w.Instances = u.canary.Base
+		}
+	}
+	return w
+}
+
+// noteWish has a wish put on record, when it is another.
+func (s *Supervisor) noteWish(u *unit) {
+	if w := u.wish(); w != u.wished {
+		u.wished, s.unrecorded = w, true
+	}
 }
 
 func (r *socketsRecord) knows(unit, held string) bool {
@@ -84,7 +114,7 @@ func readSockets(dir string) (*socketsRecord, error) {
 	return r, nil
 }
 
-// record writes down what the sockets are for.
+// record writes down what the sockets are for, and what is wished.
 func (s *Supervisor) record(dir *runtimeDir) {
 	s.unrecorded = false
 	if dir.path == "" {
@@ -92,9 +122,7 @@ func (s *Supervisor) record(dir *runtimeDir) {
 	}
 	r := socketsRecord{Version: socketsVersion, Boot: sys.Boot(), Made: dir.made, Units: make(map[string]unitRecord, len(s.units))}
 	for name, u := range s.units {
-		if len(u.sockets) > 0 {
-			r.Units[name] = unitRecord{confSum(u.conf), u.saveSockets()}
-		}
+		r.Units[name] = unitRecord{confSum(u.conf), u.saveSockets(), u.machine.LastGen, u.wished}
 	}
 	text, err := json.Marshal(r)
 	name := filepath.Join(dir.path, socketsName)

@@ -60,12 +60,14 @@ func (s *Supervisor) storedSockets(inv keeper.Inventory, o *orphans) {
 	ours := savedSockets(inv) // of a start that was cut short, on this keeper
 	for name, fd := range inv.Descriptors {
 		rest, ok := strings.CutPrefix(name, heldSocket)
-		if !ok || ours[name] {
-			continue
-		}
 		unit, _, _ := strings.Cut(rest, "/")
-		if o != nil && o.sockets.knows(unit, name) {
+		switch {
+		case !ok:
+			continue
+		case o != nil && o.sockets.knows(unit, name):
 			o.fds[name] = fd
+			continue
+		case ours[name]:
 			continue
 		}
 		if dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3); err == nil {

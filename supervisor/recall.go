@@ -23,7 +23,19 @@ const followedState = "followed/"
 // start that was cut short before all were saved is made again.
 func (s *Supervisor) configuration(inv keeper.Inventory) (fresh bool, err error) {
 	_, followed := inv.States[followedState]
-	set := &units.Set{}
+	switch {
+	case followed:
+		s.cfg.Units = s.savedUnits(inv)
+	case s.cfg.Units == nil && s.cfg.Load != nil:
+		s.cfg.Units, err = s.cfg.Load()
+	case s.cfg.Units == nil:
+		s.cfg.Units = &units.Set{}
+	}
+	return !followed, err
+}
+
+// savedUnits reads the saved configurations.
+func (s *Supervisor) savedUnits(inv keeper.Inventory) *units.Set {
 	var states [][]byte
 	for name, state := range inv.States {
 		if strings.HasPrefix(name, confState) {
@@ -39,26 +51,36 @@ func (s *Supervisor) configuration(inv keeper.Inventory) (fresh bool, err error)
 		}
 		confs[i] = conf
 	})
-	set.Units = slices.DeleteFunc(confs, func(u *units.Unit) bool { return u == nil })
-	fresh = !followed
-	switch {
-	case !fresh:
-		slices.SortFunc(set.Units, func(a, b *units.Unit) int { return strings.Compare(a.Name, b.Name) })
-		s.cfg.Units = set
-	case s.cfg.Units == nil && s.cfg.Load != nil:
-		if s.cfg.Units, err = s.cfg.Load(); err != nil {
-			return fresh, err
-		}
-	case s.cfg.Units == nil:
-		s.cfg.Units = set
-	}
-	return fresh, nil
+	confs = slices.DeleteFunc(confs, func(u *units.Unit) bool { return u == nil })
+	slices.SortFunc(confs, func(a, b *units.Unit) int { return strings.Compare(a.Name, b.Name) })
+	return &units.Set{Units: confs}
 }
 
-// A readState is a unit's saved state, as far as it could be read.
+// recallUnits makes every unit: from its saved state, else from what a killed keeper
+// has left of it, else anew.
+func (s *Supervisor) recallUnits(inv keeper.Inventory, left *orphans, fresh bool) {
+	all := readStates(s.cfg.Units, inv)
+	_, ending := inv.States[endingState] // then that nothing is wished up is nobody's wish
+	for i, conf := range s.cfg.Units.Units {
+		before := inv.States[conf.Name]
+		if before == nil {
+			all[i] = left.state(conf, s.now())
+		}
+		u := s.recall(conf, all[i], inv.Descriptors)
+		if u.before = before; !fresh { // it was saved so: it need not be saved again
+			u.savedConf = conf
+		}
+		if !ending {
+			u.wished = u.wish()
+		}
+		s.units[conf.Name] = u
+	}
+	s.recallStores(inv)
+}
+
+// A readState is a unit's saved state, as far as there is one and it could be read.
 type readState struct {
-	found   bool
-	saved   savedUnit
+	saved   *savedUnit
 	sockets []savedSocket
 	err     error
 }
@@ -67,12 +89,13 @@ type readState struct {
 func readStates(set *units.Set, inv keeper.Inventory) []readState {
 	all := make([]readState, len(set.Units))
 	inParallel(len(all), func(i int) {
-		r := &all[i]
-		var state []byte
-		if state, r.found = inv.States[set.Units[i].Name]; !r.found {
+		state, ok := inv.States[set.Units[i].Name]
+		if !ok {
 			return
 		}
-		if r.err = json.Unmarshal(state, &r.saved); r.err == nil {
+		r := &all[i]
+		r.saved = new(savedUnit)
+		if r.err = json.Unmarshal(state, r.saved); r.err == nil {
 			r.err = json.Unmarshal(r.saved.Sockets, &r.sockets)
 		}
 	})
@@ -94,15 +117,13 @@ func inParallel(n int, do func(i int)) {
 	wg.Wait()
 }
 
-// recall makes a unit from its saved state, or a new one if there is none.
-func (s *Supervisor) recall(conf *units.Unit, read readState, inv keeper.Inventory) *unit {
+// recall makes a unit from its state, or a new one if there is none.
+func (s *Supervisor) recall(conf *units.Unit, read readState, held map[string]int) *unit {
 	u := newUnit(conf)
-	if !read.found {
-		s.recallOrphans(u, s.orphans)
-		return u
-	}
-	saved, sockets, err := read.saved, read.sockets, read.err
+	saved, err := read.saved, read.err
 	switch {
+	case saved == nil:
+		return u
 	case err != nil:
 	case saved.Version != stateVersion:
 		err = fmt.Errorf("version %d, not %d", saved.Version, stateVersion)
@@ -115,15 +136,15 @@ func (s *Supervisor) recall(conf *units.Unit, read readState, inv keeper.Invento
 		s.log.Error("saved state set aside", "unit", conf.Name, "err", err)
 		return u
 	}
-	u.machine, u.recalled, u.removed, u.canary, u.begun = saved.Machine, true, saved.Removed, saved.Canary, !saved.New
+	u.machine, u.removed, u.canary, u.begun = saved.Machine, saved.Removed, saved.Canary, !saved.New
 	u.resize()
 	u.recallFacts(saved)
-	for _, k := range sockets {
-		if fd, ok := inv.Descriptors[k.Held]; ok {
+	for _, k := range read.sockets {
+		if fd, ok := held[k.Held]; ok {
 			u.sockets = append(u.sockets, k.open(fd))
 		}
 	}
-	if len(u.sockets) == len(sockets) {
+	if len(u.sockets) == len(read.sockets) {
 		u.savedSockets = saved.Sockets
 	}
 	s.setOptions(u)

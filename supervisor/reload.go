@@ -173,6 +173,7 @@ func (s *Supervisor) respec(u *unit, conf *units.Unit, replace bool) {
 	if begins {
 		s.handle(u, machine.Start{})
 	}
+	s.noteWish(u)
 	s.rewatch(u)
 }
 
@@ -200,7 +201,9 @@ func (s *Supervisor) start(u *unit) {
 		s.commit(u, nil)
 		return
 	}
-	u.machine.Spec = s.spec(u)
+	spec := s.spec(u)
+	spec.Instances = u.instances()
+	u.machine.Spec = spec
 	s.handle(u, machine.Start{})
 }
 

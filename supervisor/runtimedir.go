@@ -51,7 +51,7 @@ type runtimeDir struct {
 
 // openRuntimeDir makes the folder, checks that it is ours alone, and locks it,
 // unless a supervisor before us has. An empty path is no folder at all.
-func (s *Supervisor) openRuntimeDir() (*runtimeDir, error) {
+func (s *Supervisor) openRuntimeDir(inv keeper.Inventory) (*runtimeDir, error) {
 	d := &runtimeDir{lock: -1}
 	if s.cfg.RuntimeDir == "" {
 		return d, nil
@@ -59,10 +59,6 @@ func (s *Supervisor) openRuntimeDir() (*runtimeDir, error) {
 	var err error
 	if d.path, err = filepath.Abs(s.cfg.RuntimeDir); err != nil {
 		return nil, fmt.Errorf("runtime folder: %w", err)
-	}
-	inv, err := s.inventory()
-	if err != nil {
-		return nil, err
 	}
 	d.made = strings.FieldsFunc(string(inv.States[madeState]), func(r rune) bool { return r == 0 })
 	if fd, ok := inv.Descriptors[lockHeld]; ok {
@@ -72,8 +68,8 @@ func (s *Supervisor) openRuntimeDir() (*runtimeDir, error) {
 	if missing := missingFolders(d.path); len(missing) > 0 {
 		d.made = missing
 	}
-	if err := s.keeper.Save(madeState, []byte(strings.Join(d.made, "\x00"))); err != nil {
-		return nil, fmt.Errorf("keeper: %w", err)
+	if err := d.saveMade(s.keeper); err != nil {
+		return nil, err
 	}
 	if err := d.make(); err != nil {
 		d.removeMade()
@@ -84,6 +80,13 @@ func (s *Supervisor) openRuntimeDir() (*runtimeDir, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+func (d *runtimeDir) saveMade(k keeper.Keeper) error {
+	if err := k.Save(madeState, []byte(strings.Join(d.made, "\x00"))); err != nil {
+		return fmt.Errorf("keeper: %w", err)
+	}
+	return nil
 }
 
 // missingFolders are those that have to be made for path, innermost first.

@@ -28,10 +28,7 @@ func (s *Supervisor) safe() string {
 // show publishes the units as they were saved, with the processes the keeper lists.
 func (s *Supervisor) show(inv keeper.Inventory) {
 	s.log.Error("safe mode", "because", s.safe())
-	children := map[string][]keeper.Child{}
-	for _, c := range inv.Children {
-		children[c.ID.Unit] = append(children[c.ID.Unit], c)
-	}
+	children := childrenOf(inv)
 	for _, u := range s.sorted() {
 		for _, c := range children[u.conf.Name] {
 			u.runs[c.ID.Gen] = &run{id: c.ID, unit: u, pid: c.Pid, asked: time.Now(), notify: -1, log: -1, logDone: true}

@@ -120,12 +120,10 @@ func (s *Supervisor) save(u *unit) error {
 	if err != nil {
 		return err
 	}
-	if was, ok := s.before[u.conf.Name]; ok {
-		if bytes.Equal(was, state) {
-			return nil
-		}
-		delete(s.before, u.conf.Name)
+	if bytes.Equal(u.before, state) {
+		return nil
 	}
+	u.before = nil
 	return s.keeper.Save(u.conf.Name, state)
 }
 
@@ -169,7 +167,7 @@ func (u *unit) saveFacts(to *savedUnit) {
 }
 
 // recallFacts takes them up again.
-func (u *unit) recallFacts(from savedUnit) {
+func (u *unit) recallFacts(from *savedUnit) {
 	u.lastCode, u.facts = from.LastCode, from.Runs
 	for i, p := range from.Places {
 		if i < len(u.starts) {

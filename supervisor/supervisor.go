@@ -64,27 +64,23 @@ type Supervisor struct {
 	logs   *logs
 	events *eventLog
 
-	units       map[string]*unit
-	targets     map[uint64]target    // by watch key
-	checks      map[keeper.ID]*check // commands of readiness gates that run
-	lastKey     uint64
-	agenda      agenda
-	live        int    // run records in all units
-	processes   int    // of these, runs whose end has not been heard of
-	stale       bool   // units have come or gone since publishUnits
-	follow      []news // events that performing has brought about, not yet handled
-	untold      []Event
-	parting     []*unit           // that may have gone
-	found       *keeper.Inventory // until it has begun: what there was
-	before      map[string][]byte // until it has begun: states that need not be saved again
-	stopping    bool
-	crashed     error       // it ends without any order: nothing is released or removed
-	ended       *ExitError  // an essential unit has ended for good
-	heldControl int         // the control socket's descriptor, if a supervisor before us made it; else -1
-	dir         *runtimeDir // once it has begun
-	orphans     *orphans    // while it begins
-	unrecorded  bool        // sockets have come or gone since record
-	passed      []int       // sockets that an outer manager gave us and nobody has taken
+	units      map[string]*unit
+	targets    map[uint64]target    // by watch key
+	checks     map[keeper.ID]*check // commands of readiness gates that run
+	lastKey    uint64
+	agenda     agenda
+	live       int    // run records in all units
+	processes  int    // of these, runs whose end has not been heard of
+	stale      bool   // units have come or gone since publishUnits
+	follow     []news // events that performing has brought about, not yet handled
+	untold     []Event
+	parting    []*unit // that may have gone
+	stopping   bool
+	crashed    error       // it ends without any order: nothing is released or removed
+	ended      *ExitError  // an essential unit has ended for good
+	dir        *runtimeDir // once it has begun
+	unrecorded bool        // sockets have come or gone since record
+	passed     []int       // sockets that an outer manager gave us and nobody has taken
 
 	requests chan request
 	fired    chan []uint64 // watch keys
@@ -139,7 +135,7 @@ func New(cfg Config) *Supervisor {
 		cfg.keeper = cfg.Keeper.remote
 	}
 	return &Supervisor{
-		cfg: cfg, log: cfg.Log, keeper: cfg.keeper, heldControl: -1,
+		cfg: cfg, log: cfg.Log, keeper: cfg.keeper,
 		events: newEventLog(), units: map[string]*unit{}, targets: map[uint64]target{},
 		requests: make(chan request), fired: make(chan []uint64), gates: make(chan gateNews), checks: map[keeper.ID]*check{}, quit: make(chan struct{}), started: make(chan struct{}),
 	}
@@ -162,16 +158,16 @@ func (s *Supervisor) Run(ctx context.Context) (err error) {
 		}
 		defer s.keeper.Close()
 	}
+	inv, err := s.keeper.Inventory()
 	if k := s.cfg.Keeper; k != nil {
-		goesOn := true // also where nobody knows
+		_, followed := inv.States[followedState]
+		goesOn := followed || err != nil // also where nobody knows
 		defer func() { k.goesOn.Store(goesOn && err != nil && !s.stopping && ctx.Err() == nil) }()
-		inv, err := s.inventory()
-		if err != nil {
-			return err
-		}
-		_, goesOn = inv.States[followedState]
 	}
-	dir, err := s.openRuntimeDir()
+	if err != nil {
+		return fmt.Errorf("keeper: %w", err)
+	}
+	dir, err := s.openRuntimeDir(inv)
 	if err != nil {
 		return err
 	}
@@ -193,7 +189,7 @@ func (s *Supervisor) Run(ctx context.Context) (err error) {
 			releaseOutbox(s.keeper)
 		}
 	}()
-	control, err := s.begin(dir)
+	control, err := s.begin(dir, inv)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,6 @@ type unit struct {
 	groups     []*group        // of sockets per instance, where they can be steered
 	runs       map[uint64]*run // by generation; until the log has been read to its end
 	stopSignal syscall.Signal  // of the last service it had
-	recalled   bool            // its machine came from saved state
 	begun      bool            // it has been started, or was taken up as one that had
 	emptyAsked map[int]int     // by instance: how often it was asked whether its queue is empty
 	removed    bool            // configuration has it no more: forgotten when nothing is left
@@ -46,6 +45,8 @@ type unit struct {
 
 	savedConf    *units.Unit     // conf as it was saved
 	savedSockets json.RawMessage // sockets as they are saved; nil: to be made again
+	before       []byte          // until it has been resumed: the state that a supervisor before us has saved
+	wished       wish            // as it is on record
 
 	published atomic.Pointer[UnitStatus]
 }

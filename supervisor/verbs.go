@@ -58,6 +58,7 @@ func (s *Supervisor) wish(ctx context.Context, name string, event func(*unit) (m
 			return err
 		}
 		s.handle(u, ev)
+		s.noteWish(u)
 		s.settleFollowing()
 		return nil
 	})

@@ -1,0 +1,104 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The supervisor that takes up what a killed keeper has left dies while it does so: the
+// next one goes on, and nothing is started a second time.
+func TestCrashWhileOrphansAreTaken(t *testing.T) {
+	rounds := 4
+	if testing.Short() {
+		rounds = 1
+	}
+	if *points > 2 {
+		rounds = 60
+	}
+	for i := range rounds {
+		skip := 1 + rand.IntN(40)
+		if rounds == 60 {
+			skip = i + 1
+		}
+		first := growTree(t)
+		first.awaitControl()
+		first.served()
+		first.ready("web", "work")
+		born := bornIn(first.dir)
+		first.cmd.Process.Kill()
+		first.cmd.Wait() // until its supervisor has noticed
+		tr := plantTree(t, first.dir, fmt.Sprint("TEST_SKIP=", skip))
+		tr.awaitControl()
+		tr.served()
+		tr.ready("web", "work")
+		if now := bornIn(tr.dir); !maps.Equal(now, born) {
+			t.Errorf("processes were %v and are %v", born, now)
+		}
+		tr.stop(born)
+		if text := tr.log.String(); strings.Contains(text, "is not heard") || strings.Contains(text, "output is lost") || strings.Contains(text, `"level":"ERROR"`) {
+			t.Error("something went wrong")
+		}
+		if t.Failed() {
+			t.Fatalf("after it had died at visit %d of any point: %v\n%s", skip, deathsIn(filepath.Join(tr.dir, "deaths")), tr.log.String())
+		}
+	}
+	t.Logf("promise N5: %d supervisors died while they took up what a killed keeper had left, no service was started a second time", rounds)
+}
+
+// ready waits until units are.
+func (tr *tree) ready(units ...string) {
+	tr.t.Helper()
+	for _, name := range units {
+		waitFor(tr.t, name, func() bool {
+			st, err := tr.client.Unit(tr.t.Context(), name)
+			return err == nil && st.State == "ready"
+		})
+	}
+}
+
+// What was wished of a unit holds when the keeper is killed too, also for a unit of which
+// nothing lives.
+func TestWishesOutliveTheKeeper(t *testing.T) {
+	tr := growTree(t)
+	tr.awaitControl()
+	tr.served()
+	tr.ready("web", "work")
+	tr.verb("work", "stop", Done)
+	tr.insist("scale", func(ctx context.Context) error { _, err := tr.client.Scale(ctx, "web", 2, true, patience); return err })
+	tr.verb("web", "pause", Done)
+	born := bornIn(tr.dir)
+	again := func() {
+		t.Helper()
+		tr.cmd.Process.Kill()
+		tr.cmd.Wait()
+		tr = plantTree(t, tr.dir)
+		tr.awaitControl()
+	}
+	for range 2 { // the second has it from the first
+		again()
+		if st, err := tr.status("work"); err != nil || st.Up || st.State != "stopped" {
+			t.Errorf("work was stopped, and is %+v, %v", st, err)
+		}
+		if st, err := tr.status("web"); err != nil || st.State != "paused" || len(st.Instances) != 2 {
+			t.Errorf("web was paused with 2 instances, and is %+v, %v", st, err)
+		}
+	}
+	if now := bornIn(tr.dir); !maps.Equal(now, born) {
+		t.Errorf("processes were %v and are %v", born, now)
+	}
+	tr.verb("web", "resume", Done)
+	tr.verb("work", "start", Done)
+	again()
+	tr.ready("web", "work")
+	born = bornIn(tr.dir)
+	if _, ok := born["work.2"]; !ok || len(born) != 3 {
+		t.Errorf("processes %v, of which work should have one more", born)
+	}
+	tr.stop(map[string]int{"work.2": born["work.2"]})
+	t.Logf("promise N7: keeper killed 3 times: a unit stopped, one paused and one scaled stayed so")
+}
