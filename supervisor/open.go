@@ -268,6 +268,7 @@ func (s *Supervisor) readySockets(u *unit, sockets []*socket, instance int, gen 
 				s.log.Warn("path restored", "unit", u.conf.Name, "socket", k.where(), "because", "somebody had unlinked it")
 			}
 		}
+		k.hear()
 		s.listenAgain(u, k)
 		if s.alone(u, k, gen) {
 			if err := sys.SetNonblock(k.fd, k.options.NonBlocking); err != nil {

@@ -26,7 +26,10 @@ func (s *Supervisor) perform(u *unit, a machine.Action) {
 		if a.Abort {
 			sig = unix.SIGABRT
 		}
-		s.signal(u, keeper.ID{Unit: u.conf.Name, Instance: a.Instance, Gen: a.Gen}, sig)
+		id := keeper.ID{Unit: u.conf.Name, Instance: a.Instance, Gen: a.Gen}
+		if a.Abort || !s.retire(u, id) {
+			s.signal(u, id, sig)
+		}
 	case machine.Kill:
 		s.tell(Event{Unit: u.conf.Name, Instance: a.Instance, Gen: a.Gen, Pid: u.pidOf(a.Gen), What: "killing",
 			Because: "still there after the stop timeout of " + u.machine.Spec.StopTimeout.String()})
@@ -60,6 +63,7 @@ func (s *Supervisor) watchFor(u *unit, instance int) {
 }
 
 func (s *Supervisor) watchSocket(u *unit, k *socket) {
+	k.hear()
 	if k.key == 0 {
 		k.key = s.newKey(target{unit: u, socket: k})
 	}

@@ -156,6 +156,9 @@ func (p *prover) look(st UnitStatus, now time.Time) (settled bool) {
 			p.sockets[k.Inode] = w
 		}
 		datagrams := strings.HasPrefix(k.Network, "udp") || k.Network == "unixgram"
+		if k.Retiring { // who is dropped tries again
+			w.drops = k.Drops
+		}
 		if k.Drops > w.drops {
 			p.proof.Lost += k.Drops - w.drops
 			w.drops = k.Drops

@@ -76,7 +76,8 @@ type SocketStatus struct {
 	Queued   int     `json:"queued"`
 	Backlog  int     `json:"backlog,omitempty"`
 	Drops    uint64  `json:"drops,omitempty"`
-	Steered  *uint64 `json:"steered,omitempty"` // connections or datagrams sent to this sibling, where somebody counts
+	Steered  *uint64 `json:"steered,omitempty"`  // connections or datagrams sent to this sibling, where somebody counts
+	Retiring bool    `json:"retiring,omitempty"` // of an instance that is one too many, where nothing is steered: who comes now is dropped, and tries again
 	Error    string  `json:"error,omitempty"`
 	fd       int
 	group    steer.Group
@@ -132,7 +133,7 @@ func (s *Supervisor) statusOf(u *unit) *UnitStatus {
 	}
 	for _, k := range u.sockets {
 		ks := SocketStatus{Unit: u.conf.Name, Name: k.name, Network: k.addr.Network, Address: k.real,
-			Instance: k.instance, Inode: k.inode, Held: k.held, Watched: u.watches(k.instance), Weight: 1, fd: k.fd}
+			Instance: k.instance, Inode: k.inode, Held: k.held, Watched: u.watches(k.instance), Weight: 1, Retiring: k.deaf, fd: k.fd}
 		ks.Flows = u.flows(k)
 		if g := u.groupOf(k); g != nil {
 			ks.Steering, ks.Lacks, ks.group = g.steer.Level().String(), g.lacks(), g.steer

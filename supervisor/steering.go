@@ -147,6 +147,11 @@ func (s *Supervisor) openGroup(u *unit, p place, fds []int, ours bool, inv keepe
 			gr.held = append(gr.held, prefix+name)
 		}
 	}
+	if g.Level() == steer.Hash { // a supervisor before us may have died while one of them retired
+		for _, fd := range fds[:min(len(fds), u.instances())] {
+			steer.Undeafen(fd)
+		}
+	}
 	if g.Level() == steer.EBPF { // a program set through a socket that a service was given would be a surprise
 		for _, fd := range fds {
 			steer.Lock(fd)
@@ -333,22 +338,8 @@ func (s *Supervisor) awaitEmpty(u *unit, instance int) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		tick := time.NewTicker(time.Millisecond)
-		defer tick.Stop()
-		for empty := 0; empty < 3; {
-			select {
-			case <-tick.C:
-			case <-s.quit:
-				return
-			case <-ctx.Done():
-				return // the machine has lost its patience too
-			}
-			empty++
-			for _, fd := range fds {
-				if queued, _, _, err := sys.Queue(fd); err != nil || queued > 0 {
-					empty = 0
-				}
-			}
+		if !s.seenEmpty(ctx, fds, 3) {
+			return // the machine has lost its patience too
 		}
 		s.ask(ctx, func() error {
 			if s.units[u.conf.Name] == u && u.emptyAsked[instance] == asked {
@@ -357,6 +348,29 @@ func (s *Supervisor) awaitEmpty(u *unit, instance int) {
 			return nil
 		})
 	}()
+}
+
+// seenEmpty waits until the queues of listeners were empty in so many looks in a row, a
+// millisecond apart.
+func (s *Supervisor) seenEmpty(ctx context.Context, fds []int, looks int) bool {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for empty := 0; empty < looks; {
+		select {
+		case <-tick.C:
+		case <-s.quit:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+		empty++
+		for _, fd := range fds {
+			if queued, _, _, err := sys.Queue(fd); err != nil || queued > 0 {
+				empty = 0
+			}
+		}
+	}
+	return true
 }
 
 // trim parts from sockets of instances that are no more.

@@ -63,6 +63,7 @@ type socket struct {
 	key      uint64       // its watch key; 0 if it never was watched
 	options  *sys.Options // of its table in the unit file
 	inode    uint64
+	deaf     bool // its instance retires: see retire
 }
 
 // A run is one process, from the moment it is asked for until its exit has been

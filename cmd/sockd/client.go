@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"time"
@@ -71,7 +72,11 @@ func newVerb(verb string) *cobra.Command {
 			}
 			one := func(name string) error {
 				if p.prove {
-					return p.do(cmd.Context(), c, name, verb, canary, timeout)
+					params := url.Values{}
+					if canary != "" {
+						params.Set("canary", canary)
+					}
+					return p.do(cmd.Context(), c, name, verb, params, timeout)
 				}
 				do := func() (supervisor.Outcome, error) { return c.Verb(cmd.Context(), name, verb, !noWait, timeout) }
 				if canary != "" {
@@ -117,6 +122,9 @@ func newScale() *cobra.Command {
 				return misuse("%q is no number of instances in 1..1024", args[1])
 			}
 			c := client(cmd)
+			if p.prove {
+				return p.do(cmd.Context(), c, args[0], "scale", url.Values{"instances": {args[1]}}, timeout)
+			}
 			out, err := c.Scale(cmd.Context(), args[0], n, !noWait, timeout)
 			if err != nil {
 				return said(err)

@@ -20,7 +20,7 @@ type proving struct {
 func (p *proving) flags(cmd *cobra.Command, verb string) {
 	outputFlag(cmd, &p.output)
 	switch verb {
-	case "restart", "promote", "abort":
+	case "restart", "promote", "abort", "scale":
 		cmd.Flags().BoolVar(&p.prove, "prove", false, "look at the queues meanwhile, and say what clients met")
 	}
 }
@@ -32,12 +32,8 @@ func (p *proving) check(noWait bool) error {
 	return textOrJSON(p.output)
 }
 
-// do does a verb with a proof, and says both.
-func (p *proving) do(ctx context.Context, c *supervisor.Client, name, verb, canary string, timeout time.Duration) error {
-	params := url.Values{}
-	if canary != "" {
-		params.Set("canary", canary)
-	}
+// do does a verb with a proof, and says both. params are the verb's own.
+func (p *proving) do(ctx context.Context, c *supervisor.Client, name, verb string, params url.Values, timeout time.Duration) error {
 	out, err := c.Prove(ctx, name, verb, params, timeout)
 	if err != nil {
 		return said(err)

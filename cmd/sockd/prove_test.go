@@ -67,3 +67,19 @@ func TestProofOfWhatWasRolledBack(t *testing.T) {
 		t.Errorf("code %d, %v\n%s", code, err, stdout)
 	}
 }
+
+func TestScaleWithAProof(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("SOCKD_STEERING", "hash")
+	write(t, dir, "web.toml", twoSiblings)
+	r := start(t, dir, "run", "web.toml")
+	r.line(" ready")
+	r.line(" ready")
+	stdout, stderr, code := sockd(t, dir, "scale", "web", "1", "--prove")
+	if want := `^web: scaled\nweb: at least 0 connections, 0 lost, nobody waited longer than \d+ms \(\d+ looks in [0-9.]+m?s, deepest queue 0\)\n$`; code != 0 || !regexp.MustCompile(want).MatchString(stdout) {
+		t.Errorf("code %d, %s\n%s", code, stderr, stdout)
+	}
+	if _, stderr, code := sockd(t, dir, "scale", "web", "2", "--prove", "--no-wait"); code != exitMisuse {
+		t.Errorf("--no-wait: code %d, %s", code, stderr)
+	}
+}

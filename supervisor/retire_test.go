@@ -1,0 +1,96 @@
+package supervisor
+
+import (
+	"fmt"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Where nothing is steered an instance that is one too many accepts who has come to it
+// before it leaves, and nobody else comes.
+func TestRetireWhereNothingIsSteered(t *testing.T) {
+	for _, level := range []string{"hash", "off"} {
+		t.Run(level, func(t *testing.T) {
+			t.Setenv(levelVariable, level)
+			f := newFixture(t, "web", fmt.Sprintf(siblings, "", 2, ""))
+			f.do("start", "web", Done)
+			address := f.address("web", "http")
+			second := f.unit("web").Instances[1].Runs[0].Pid
+			syscall.Kill(second, syscall.SIGSTOP)
+			var clients []net.Conn
+			for f.unit("web").Sockets[1].Queued < 5 {
+				c, err := net.Dial("tcp", address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				clients = append(clients, c)
+			}
+			queued := f.unit("web").Sockets[1].Queued
+			done := make(chan error, 1)
+			go func() {
+				out, err := f.s.scaleUnit(t.Context(), "web", 1, true)
+				if err == nil && out.Outcome != Done {
+					err = fmt.Errorf("%+v", out)
+				}
+				done <- err
+			}()
+			f.until("instance 2 retires", func() bool { return f.unit("web").Instances[1].State == "draining" })
+			late := gather(address, 8) // half of them come to the deaf socket, and again a second later
+			waitFor(t, "somebody has come to it", func() bool { return f.unit("web").Sockets[1].Drops > 0 })
+			if k := f.unit("web").Sockets[1]; k.Queued != queued || !k.Retiring {
+				t.Errorf("%d waited on the socket that retires: %+v", queued, k)
+			}
+			syscall.Kill(second, syscall.SIGCONT)
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			for i, c := range clients {
+				c.SetDeadline(time.Now().Add(patience))
+				if _, err := c.Read(make([]byte, 1)); err != nil {
+					t.Errorf("client %d of %d: %v", i, len(clients), err)
+				}
+			}
+			late.leave()
+			if late.failed.Load() > 0 {
+				t.Errorf("%d of %d late clients lost: %v", late.failed.Load(), late.served.Load(), late.complaints())
+			}
+			t.Logf("promise N2: one of 2 instances leaves, steering %s: %d who waited and %d who came later, %d lost", level, len(clients), late.served.Load(), late.failed.Load())
+		})
+	}
+}
+
+// Scaled up again, the instance gets connections again.
+func TestRetiredInstanceComesBack(t *testing.T) {
+	t.Setenv(levelVariable, "hash")
+	f := newFixture(t, "web", fmt.Sprintf(siblings, "", 2, ""))
+	f.do("start", "web", Done)
+	address := f.address("web", "http")
+	syscall.Kill(f.unit("web").Instances[1].Runs[0].Pid, syscall.SIGSTOP)
+	for f.unit("web").Sockets[1].Queued == 0 { // so that it does not retire at once
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	for _, n := range []int{1, 2} {
+		if _, err := f.s.scaleUnit(t.Context(), "web", n, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	syscall.Kill(f.unit("web").Instances[1].Runs[0].Pid, syscall.SIGCONT)
+	f.until("instance 2 is back", func() bool {
+		in := f.unit("web").Instances[1]
+		return in.State == "ready" && in.Starts == 2
+	})
+	for seen := 0; seen != 2; {
+		a, err := ask("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = a.instance
+	}
+}
