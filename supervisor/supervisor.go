@@ -289,9 +289,17 @@ var errAbrupt = errors.New("ended abruptly")
 // handle takes one event through the five steps, but for the acknowledgement,
 // which is the caller's.
 func (s *Supervisor) handle(u *unit, ev machine.Event) {
-	actions := u.machine.Step(s.now(), ev) // decide
+	now := s.now()
+	if at, ok := u.machine.Deadline(); ok && now > at.Add(oversleep) {
+		u.machine.Overslept(now) // who has spoken meanwhile is not judged before he is heard
+	}
+	actions := u.machine.Step(now, ev) // decide
 	s.commit(u, actions)
 }
+
+// oversleep is how late a deadline may be met on a busy machine. Later than that, this
+// process or the machine was stopped.
+const oversleep = time.Second
 
 // commit saves what was decided, acts on it, and tells people.
 func (s *Supervisor) commit(u *unit, actions []machine.Action) {
