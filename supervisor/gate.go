@@ -95,14 +95,14 @@ func (s *Supervisor) settleGates(u *unit) {
 		}
 		m := u.machineRun(r.id)
 		executed := r.notified != 0 // see runNews and adopt
-		starting := executed && !r.exited && m != nil && m.State == machine.Starting
-		switch {
-		case starting && r.gate == nil:
+		wanted := u.gated(r) && executed && !r.exited && m != nil && m.State == machine.Starting
+		if r.gate != nil && !(wanted && r.gate.conf == u.conf.Service.Gate) { // a reload may have changed the question
+			s.closeGate(r)
+		}
+		if wanted && r.gate == nil {
 			if err := s.openGate(u, r); err != nil {
 				s.log.Error("not asked whether it is ready", "unit", u.conf.Name, "instance", r.id.Instance, "generation", r.id.Gen, "err", err)
 			}
-		case !starting && r.gate != nil:
-			s.closeGate(r)
 		}
 	}
 }

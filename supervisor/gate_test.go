@@ -212,3 +212,16 @@ listen = "tcp://127.0.0.1:0"
 		t.Errorf("it is %s", st.State)
 	}
 }
+
+// A run that is starting is asked as its unit's file says now.
+func TestGateOfAReloadAsksWhoIsStarting(t *testing.T) {
+	g := newGateFixture(t, "503", `{ http = "/healthz", interval = "1ms" }`, "")
+	g.awaitUnready("503")
+	g.write("web", gateUnit(g.health, `{ tcp = true, interval = "1ms" }`, ""))
+	if err := g.s.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if e := g.awaitState("web", 1, "ready"); e.Gen != 1 {
+		t.Errorf("generation %d is ready, not the one that was starting", e.Gen)
+	}
+}
