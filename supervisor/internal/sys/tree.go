@@ -29,11 +29,15 @@ type stat struct {
 	state                       byte
 	threads                     int    // also those of a process whose first thread has ended
 	kernel                      bool   // a kernel thread
+	exiting                     bool   // it has given up its memory, or is about to
 	start                       uint64 // clock ticks since boot: with pid, an identity
 	env                         uint64 // where the environment begins; 0 also if we may not know
 }
 
-const flagKernelThread = 0x00200000 // PF_KTHREAD, linux/sched.h
+const ( // linux/sched.h
+	flagExiting      = 0x00000004 // PF_EXITING
+	flagKernelThread = 0x00200000 // PF_KTHREAD
+)
 
 // readStat reads what is known of pid; false if there is no such process.
 func readStat(pid int) (stat, bool) {
@@ -63,7 +67,8 @@ func parseStat(line []byte) (s stat, ok bool) {
 	s.state = f[0][0]
 	s.parent, s.group, s.session = number(f[1]), number(f[2]), number(f[3])
 	s.threads = number(f[17])
-	s.kernel = number(f[6])&flagKernelThread != 0
+	flags := number(f[6])
+	s.kernel, s.exiting = flags&flagKernelThread != 0, flags&flagExiting != 0
 	start, err := strconv.ParseUint(string(f[19]), 10, 64)
 	s.start = start
 	if len(f) > 47 { // since Linux 3.5
@@ -235,8 +240,9 @@ func environment(s *stat) []byte {
 }
 
 // betweenPrograms tells whether the process has no place for an environment, which
-// is another thing than an empty one.
+// is another thing than an empty one. One that is exiting has none either, and will
+// not get one.
 func betweenPrograms(s *stat) bool {
 	now, ok := readStat(s.pid)
-	return ok && now.start == s.start && !now.dead() && now.env == 0
+	return ok && now.start == s.start && !now.dead() && !now.exiting && now.env == 0
 }

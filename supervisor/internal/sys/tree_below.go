@@ -4,7 +4,8 @@ import (
 	"errors"
 	"os"
 	"strconv"
-	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // lookBelow is lookAround for a subreaper: whatever runs have left behind is below
@@ -33,7 +34,7 @@ func (o *Orphans) lookBelow(marks []Mark) (snapshot, error) {
 				continue
 			}
 			if parent == self && !asked[pid] && isDeadChild(pid) {
-				snap[pid] = &stat{} // belongs to nobody, but has been seen
+				snap[pid] = gone
 				fresh = fresh || round < rounds
 				continue
 			}
@@ -57,6 +58,9 @@ func (o *Orphans) lookBelow(marks []Mark) (snapshot, error) {
 		}
 	}
 }
+
+// gone is one who belongs to nobody, but has been seen.
+var gone = &stat{}
 
 // rounds is how many lists with dead orphans nobody has seen make us ask for another.
 // If there are some in each of so many, they are a stream of them, which other runs
@@ -92,15 +96,39 @@ func childrenOf(pid int) ([]int, error) {
 	}
 	var pids []int
 	for _, t := range threads {
-		b, err := os.ReadFile(dir + "/task/" + t.Name() + "/children")
+		pids, err = appendNumbers(pids, dir+"/task/"+t.Name()+"/children")
 		if errors.Is(err, os.ErrNotExist) && pid == os.Getpid() && t.Name() == strconv.Itoa(pid) {
 			return nil, errNoChildren // our first thread cannot have gone
 		}
-		for field := range strings.FieldsSeq(string(b)) {
-			if child, err := strconv.Atoi(field); err == nil {
-				pids = append(pids, child)
+	}
+	return pids, nil
+}
+
+// appendNumbers reads a file of numbers with blanks between them. It makes no garbage
+// of it, for there may be thousands: what collects garbage stops everything else.
+func appendNumbers(list []int, file string) ([]int, error) {
+	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return list, err
+	}
+	defer unix.Close(fd)
+	var b [4096]byte // the kernel gives no more at once
+	number := 0
+	for {
+		n, err := unix.Read(fd, b[:])
+		if err == unix.EINTR {
+			continue
+		}
+		if n <= 0 {
+			return list, err
+		}
+		for _, c := range b[:n] {
+			switch {
+			case c >= '0' && c <= '9':
+				number = 10*number + int(c-'0')
+			case number > 0:
+				list, number = append(list, number), 0
 			}
 		}
 	}
-	return pids, nil
 }

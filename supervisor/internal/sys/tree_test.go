@@ -21,6 +21,7 @@ func TestParseStat(t *testing.T) {
 		{"parentheses in the name", "42 (a) R 1 (b))" + rest, stat{pid: 42, parent: 10, group: 20, session: 30, state: 'S', threads: 1, start: 777}, true},
 		{"newline in the name", "42 (a\n b)" + rest + "\n", stat{pid: 42, parent: 10, group: 20, session: 30, state: 'S', threads: 1, start: 777}, true},
 		{"kernel thread", "2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0", stat{pid: 2, state: 'S', threads: 1, kernel: true, start: 5}, true},
+		{"exiting", "42 (sh) R 10 20 30 34816 20 4194308 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0", stat{pid: 42, parent: 10, group: 20, session: 30, state: 'R', threads: 1, exiting: true, start: 777}, true},
 		{"empty", "", stat{}, false},
 		{"short", "42 (sh) S 1 2", stat{}, false},
 		{"no name", "42 sh S", stat{}, false},
