@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/sys"
@@ -28,7 +29,8 @@ type logs struct {
 	opened    *outbox           // to be taken up before anything is read
 	after     map[source][]byte // what a log goes on after, if it is not what its rest was saved as
 
-	box *outbox // the goroutine's
+	box      *outbox      // the goroutine's
+	progress atomic.Int64 // see outbox
 
 	blind bool   // there is no tee(2): what is read is out of the pipe
 	glass [2]int // a pipe to look at another pipe through
@@ -168,7 +170,7 @@ func (l *logs) takeUp() {
 	l.opened = nil
 	l.mu.Unlock()
 	if b != nil {
-		l.box, l.lines.out = b, &b.text
+		l.box, l.lines.out, b.progress = b, &b.text, &l.progress
 		l.recover()
 	}
 }

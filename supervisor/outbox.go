@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"golang.org/x/sys/unix"
@@ -33,6 +34,8 @@ type outbox struct {
 	saveOwner   func([]byte) error
 	saved       []byte       // the owner as it was saved
 	text        bytes.Buffer // lines on their way to made
+
+	progress *atomic.Int64 // grows whenever the output has taken something, or refused it
 
 	lost   int                       // lines in a row that the output did not take
 	failed func(lost int, err error) // told of the first such, and, without err, how many there were
@@ -145,6 +148,7 @@ func (b *outbox) write(lines []byte) {
 
 // told says when the output begins to refuse lines, and when it ends.
 func (b *outbox) told(lines []byte, err error) {
+	b.progress.Add(1)
 	switch {
 	case err != nil:
 		if b.lost == 0 {

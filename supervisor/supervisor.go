@@ -226,11 +226,12 @@ func (s *Supervisor) loop(ctx context.Context) error {
 		gone = s.cfg.Keeper.remote.Gone()
 	}
 	var late <-chan time.Time // when waiting for the output ends
+	var progress int64        // of the output, when that began
 	for {
 		s.forgetGone()
 		s.settleFollowing()
 		if s.stopping && s.processes == 0 && late == nil {
-			late = time.After(outputPatience)
+			progress, late = s.logs.progress.Load(), outputLate()
 		}
 		if s.stopping && s.live == 0 {
 			s.releaseAll()
@@ -268,8 +269,10 @@ func (s *Supervisor) loop(ctx context.Context) error {
 			done = nil
 			s.stopAll(context.Cause(ctx).Error())
 		case <-late:
-			s.log.Warn("output not written", "runs", s.live, "because", "nobody has taken it for "+outputPatience.String())
-			s.live = 0
+			if late = nil; s.logs.progress.Load() == progress {
+				s.log.Warn("output not written", "runs", s.live, "because", "nobody has taken it for "+outputPatience.String())
+				s.live = 0
+			}
 		case <-gone:
 			s.crashed = errKeeperGone
 			return s.crashed
@@ -281,8 +284,11 @@ func (s *Supervisor) loop(ctx context.Context) error {
 }
 
 // outputPatience is how long a supervisor whose services have all ended waits for
-// somebody to take the rest of their output.
+// somebody to take more of the rest of their output. A slow reader gets it all.
 const outputPatience = 5 * time.Second
+
+// outputLate tells when that is over; a test has a clock of its own.
+var outputLate = func() <-chan time.Time { return time.After(outputPatience) }
 
 var errAbrupt = errors.New("ended abruptly")
 
