@@ -3,8 +3,6 @@ package supervisor
 import (
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/sockd/sockd/supervisor/internal/sys"
 	"github.com/sockd/sockd/units"
@@ -159,64 +157,6 @@ func (s *Supervisor) bindOne(conf *units.Unit, p place, opts *sys.Options, real 
 	return k, nil, nil
 }
 
-// undo closes what was bound for the plan.
-func (b *binding) undo() {
-	for _, from := range b.taken { // its path is still in use
-		for _, k := range b.made {
-			if k.inode == from.inode {
-				k.path = nil
-			}
-		}
-	}
-	for _, k := range b.made {
-		unix.Close(k.fd)
-		if k.path != nil {
-			k.path.Remove()
-		}
-	}
-}
-
-// commit gives the plan's new sockets to the keeper and makes them the unit's. The
-// sockets no longer wanted are returned; they are still held.
-func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
-	if len(b.made) == 0 && len(b.gone) == 0 && slices.Equal(b.sockets, b.unit.sockets) && b.unit.savedConf == b.unit.conf {
-		return nil, nil // nothing changes, and it is saved
-	}
-	b.before, b.leaving, b.committed = b.unit.sockets, b.unit.leaving, true
-	nameHeld(b.unit.conf.Name, b.unit.sockets, b.made)
-	for _, k := range b.gone {
-		// Of an instance that is one too many, the socket stays until that has gone: trim.
-		if k.instance > b.instances && k.instance <= len(b.unit.machine.Instances) {
-			b.sockets = append(b.sockets, k)
-			continue
-		}
-		gone = append(gone, k)
-	}
-	b.unit.setSockets(b.sockets)
-	b.unit.leaving = append(b.unit.leaving, gone...)
-	if err := s.save(b.unit); err != nil { // first: what is held, and where its path is, is then known
-		return nil, errors.Join(fmt.Errorf("unit %s: not saved: %w", b.unit.conf.Name, err), s.revert(b))
-	}
-	for i, k := range b.made {
-		if err := s.keeper.Hold(k.held, k.fd); err != nil {
-			return nil, errors.Join(fmt.Errorf("unit %s: socket %s: %w", b.unit.conf.Name, k.name, err), s.revert(b))
-		}
-		b.held = i + 1
-	}
-	for _, from := range b.taken {
-		from.path = nil
-		for _, u := range s.units {
-			if slices.Contains(u.sockets, from) { // when it has left, the path stays, whoever supervises then
-				u.savedSockets = nil
-				if err := s.save(u); err != nil {
-					return nil, fmt.Errorf("unit %s: not saved: %w", u.conf.Name, err)
-				}
-			}
-		}
-	}
-	return gone, nil
-}
-
 // release closes sockets for good and removes their paths.
 func (s *Supervisor) release(sockets []*socket) {
 	for _, k := range sockets {
@@ -254,107 +194,4 @@ func inodeOf(fd int) uint64 {
 		return 0
 	}
 	return inode
-}
-
-// ready makes a unit's sockets fit to be handed to a new run: paths that a service
-// has unlinked are put back, a listener that a service has shut down listens again,
-// and O_NONBLOCK is as the unit file says, but only while no other run has them.
-func (s *Supervisor) readySockets(u *unit, sockets []*socket, instance int, gen uint64) {
-	for _, k := range sockets {
-		if k.path != nil {
-			if restored, err := k.path.Restore(); err != nil {
-				s.log.Warn("path lost", "unit", u.conf.Name, "socket", k.where(), "err", err)
-			} else if restored {
-				s.log.Warn("path restored", "unit", u.conf.Name, "socket", k.where(), "because", "somebody had unlinked it")
-			}
-		}
-		k.hear()
-		s.listenAgain(u, k)
-		if s.alone(u, k, gen) {
-			if err := sys.SetNonblock(k.fd, k.options.NonBlocking); err != nil {
-				s.log.Warn("blocking mode not set", "unit", u.conf.Name, "socket", k.where(), "err", err)
-			}
-		}
-	}
-}
-
-// listenAgain cures shutdown(2), which a service does to everybody's listener, and
-// says whether it had to.
-func (s *Supervisor) listenAgain(u *unit, k *socket) bool {
-	if !k.listens() {
-		return false
-	}
-	listening, err := sys.Listening(k.fd)
-	if err == nil && listening {
-		return false
-	}
-	if err == nil {
-		err = sys.ListenAgain(k.fd, k.options.Backlog)
-	}
-	if errors.Is(err, sys.ErrShutDown) { // a Unix listener: the kernel lets none come back
-		err = s.bindAgain(u, k)
-	}
-	if err != nil {
-		s.log.Error("not listening", "unit", u.conf.Name, "socket", k.where(), "err", err)
-		return false
-	}
-	s.log.Warn("listening again", "unit", u.conf.Name, "socket", k.where(), "because", "a process of the unit had shut it down", "last", u.lastRun())
-	s.rejoin(u, k)
-	if u.watches(k.instance) { // what was armed has fired, or was another socket
-		s.watchSocket(u, k)
-	}
-	return true
-}
-
-// bindAgain puts a new socket in the place of one that is beyond healing.
-func (s *Supervisor) bindAgain(u *unit, k *socket) error {
-	if k.key != 0 { // what was heard of the old one is void: it had no caller
-		s.watch.Remove(k.fd)
-		delete(s.targets, k.key)
-		k.key = 0
-	}
-	if k.path != nil {
-		if err := k.path.Remove(); err != nil {
-			return err
-		}
-	}
-	bound, err := sys.Bind(k.addr.Network, k.addr.Address, *k.options)
-	if err != nil {
-		return err
-	}
-	if err := s.keeper.Hold(k.held, bound.FD); err != nil {
-		unix.Close(bound.FD)
-		return err
-	}
-	k.fd, k.path, k.inode = bound.FD, bound.Path, inodeOf(bound.FD)
-	u.savedSockets = nil
-	return nil
-}
-
-// listens: datagram sockets have no queue of connections.
-func (k *socket) listens() bool {
-	return !strings.HasPrefix(k.addr.Network, "udp") && k.addr.Network != "unixgram"
-}
-
-// alone says whether no run but gen holds the socket.
-func (s *Supervisor) alone(u *unit, k *socket, gen uint64) bool {
-	for g, r := range u.runs {
-		if g != gen && !r.exited && (k.instance == 0 || k.instance == r.id.Instance) {
-			return false
-		}
-	}
-	return true
-}
-
-func (u *unit) lastRun() string {
-	if len(u.runs) == 0 {
-		return "none"
-	}
-	var last *run
-	for _, r := range u.runs {
-		if last == nil || r.id.Gen > last.id.Gen {
-			last = r
-		}
-	}
-	return fmt.Sprintf("%s (pid %d)", last.id, last.pid)
 }

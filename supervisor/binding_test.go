@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"golang.org/x/sys/unix"
 )
 
 // A reluctant keeper says, while it is full, that it could not hold what it was given.
@@ -21,6 +22,44 @@ func (k *reluctant) Settle() error {
 		return errors.New("hold listen: full")
 	}
 	return k.Keeper.Settle()
+}
+
+// A refusing keeper says at once, while it is full, that it does not hold sockets.
+type refusing struct {
+	keeper.Keeper
+	full atomic.Bool
+}
+
+func (k *refusing) Hold(name string, fd int) error {
+	if k.full.Load() && strings.HasPrefix(name, "listen/") {
+		return errors.New("hold " + name + ": full")
+	}
+	return k.Keeper.Hold(name, fd)
+}
+
+// A supervisor that goes on where another left off, and cannot have a socket again that
+// is gone, says so and keeps all others.
+func TestSocketThatCannotBeHeldAfterACrash(t *testing.T) {
+	f := prepare(t, "web", "[service]\nrole = serve\nready = \"notify\"\n[socket.http]\nlisten = \"unix://./web.sock\"\n",
+		"a", "[socket.lost]\nlisten = \"unix://./a.sock\"\n")
+	k := &refusing{Keeper: f.keeper}
+	f.wrap = k
+	f.start()
+	path := f.dir + "/web.sock"
+	before, err := ask("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.crash()
+	f.keeper.Release("listen/a/lost")
+	k.full.Store(true)
+	f.start()
+	if now, err := ask("unix", path); err != nil || now != before {
+		t.Errorf("%+v, then %+v, %v", before, now, err)
+	}
+	if !strings.Contains(f.log.String(), "listen/a/lost: full") {
+		t.Error("nothing is said of the socket that is gone")
+	}
 }
 
 // A reload that cannot be held is taken back whole, also where one unit's sockets were
@@ -81,5 +120,35 @@ func TestReloadThatCannotBeHeldChangesNothing(t *testing.T) {
 	f.stop()
 	if _, err := os.Lstat(path); err == nil {
 		t.Error("its path is left")
+	}
+}
+
+// A listener that is bound anew and cannot be held is bound again when there is room.
+func TestNewListenerThatCannotBeHeld(t *testing.T) {
+	f := prepare(t, "web", "[service]\nrole = serve\nready = \"notify\"\n[socket.http]\nlisten = \"unix://./web.sock\"\n")
+	k := &reluctant{Keeper: f.keeper}
+	f.wrap = k
+	f.start()
+	err := f.s.ask(t.Context(), func() error {
+		u := f.s.units["web"]
+		if err := unix.Shutdown(u.sockets[0].fd, unix.SHUT_RDWR); err != nil {
+			return err
+		}
+		k.full.Store(true)
+		if f.s.listenAgain(u, u.sockets[0]) || !strings.Contains(f.log.String(), "not listening") {
+			t.Error("it listens, and nobody holds it")
+		}
+		if inv, err := f.keeper.Inventory(); err != nil || inv.Descriptors["listen/web/http"] != 0 {
+			t.Errorf("held is %v, %v", inv.Descriptors, err)
+		}
+		k.full.Store(false)
+		f.s.readySockets(u, u.sockets, 1, 0)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ask("unix", f.dir+"/web.sock"); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -4,7 +4,67 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
+
+// undo closes what was bound for the plan.
+func (b *binding) undo() {
+	for _, from := range b.taken { // its path is still in use
+		for _, k := range b.made {
+			if k.inode == from.inode {
+				k.path = nil
+			}
+		}
+	}
+	for _, k := range b.made {
+		unix.Close(k.fd)
+		if k.path != nil {
+			k.path.Remove()
+		}
+	}
+}
+
+// commitBinding gives the plan's new sockets to the keeper and makes them the unit's. The
+// sockets no longer wanted are returned; they are still held.
+func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
+	if len(b.made) == 0 && len(b.gone) == 0 && slices.Equal(b.sockets, b.unit.sockets) && b.unit.savedConf == b.unit.conf {
+		return nil, nil // nothing changes, and it is saved
+	}
+	b.before, b.leaving, b.committed = b.unit.sockets, b.unit.leaving, true
+	nameHeld(b.unit.conf.Name, b.unit.sockets, b.made)
+	for _, k := range b.gone {
+		// Of an instance that is one too many, the socket stays until that has gone: trim.
+		if k.instance > b.instances && k.instance <= len(b.unit.machine.Instances) {
+			b.sockets = append(b.sockets, k)
+			continue
+		}
+		gone = append(gone, k)
+	}
+	b.unit.setSockets(b.sockets)
+	b.unit.leaving = append(b.unit.leaving, gone...)
+	if err := s.save(b.unit); err != nil { // first: what is held, and where its path is, is then known
+		return nil, errors.Join(fmt.Errorf("unit %s: not saved: %w", b.unit.conf.Name, err), s.revert(b))
+	}
+	for i, k := range b.made {
+		if err := s.keeper.Hold(k.held, k.fd); err != nil {
+			return nil, errors.Join(fmt.Errorf("unit %s: socket %s: %w", b.unit.conf.Name, k.name, err), s.revert(b))
+		}
+		b.held = i + 1
+	}
+	for _, from := range b.taken {
+		from.path = nil
+		for _, u := range s.units {
+			if slices.Contains(u.sockets, from) { // when it has left, the path stays, whoever supervises then
+				u.savedSockets = nil
+				if err := s.save(u); err != nil {
+					return nil, fmt.Errorf("unit %s: not saved: %w", u.conf.Name, err)
+				}
+			}
+		}
+	}
+	return gone, nil
+}
 
 // settleBindings makes sure, before anything is done with them, that the keeper holds the
 // sockets of plans that were committed. If it does not, all of them are taken back.
