@@ -16,6 +16,7 @@ type maps struct {
 	table   *ebpf.Map // one value: slot → place
 	counts  *ebpf.Map // one value: countWords counters
 	flows   *ebpf.Map // LRU hash: flow → place; nil unless sticky
+	issuers *ebpf.Map // one value: place → prefix of the ids that its generation issues; nil without connection ids
 }
 
 // named lists the maps that there are, under the names by which they are held.
@@ -23,6 +24,9 @@ func (m *maps) named() map[string]*ebpf.Map {
 	all := map[string]*ebpf.Map{"sockets": m.sockets, "table": m.table, "counts": m.counts}
 	if m.flows != nil {
 		all["flows"] = m.flows
+	}
+	if m.issuers != nil {
+		all["issuers"] = m.issuers
 	}
 	return all
 }
@@ -39,8 +43,9 @@ const (
 )
 
 // newMaps makes the maps, or takes them from those that an earlier supervisor has left
-// in the keeper's hands. adopted says whether the table was.
-func newMaps(flows int, held map[string]int) (m *maps, adopted bool, err error) {
+// in the keeper's hands. adopted says whether the table was. flows is how many are
+// remembered, 0: none; ids says whether they are of connection ids.
+func newMaps(flows int, ids bool, held map[string]int) (m *maps, adopted bool, err error) {
 	m = new(maps)
 	specs := []struct {
 		name string
@@ -51,9 +56,10 @@ func newMaps(flows int, held map[string]int) (m *maps, adopted bool, err error) 
 		{"table", &m.table, ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 2 * Slots, MaxEntries: 1}},
 		{"counts", &m.counts, ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8 * countWords, MaxEntries: 1}},
 		{"flows", &m.flows, ebpf.MapSpec{Type: ebpf.LRUHash, KeySize: 4, ValueSize: 8, MaxEntries: uint32(flows)}},
+		{"issuers", &m.issuers, ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4 * MaxPlaces, MaxEntries: 1}},
 	}
 	for _, s := range specs {
-		if s.name == "flows" && flows == 0 {
+		if s.name == "flows" && flows == 0 || s.name == "issuers" && !ids {
 			continue
 		}
 		s.spec.Name = "sockd_" + s.name
@@ -89,13 +95,13 @@ func adoptMap(held int, spec *ebpf.MapSpec) *ebpf.Map {
 }
 
 func openEBPF(s *steering, o Options) (*mapped, error) {
-	flows := 0
-	if o.Sticky && !s.kind.stream {
+	flows, ids := 0, o.ConnectionIDs && !s.kind.stream
+	if ids || o.Sticky && !s.kind.stream {
 		if flows = o.Flows; flows <= 0 {
 			flows = defaultFlows
 		}
 	}
-	m, adopted, err := newMaps(flows, o.Held)
+	m, adopted, err := newMaps(flows, ids, o.Held)
 	if err != nil {
 		return nil, err
 	}

@@ -52,7 +52,9 @@ const probes = 4
 
 // program is select-or-migrate. R6 is the context, R7 the hash, R9 the place.
 //
-//	count what kind of call it is (tcp); a known flow stays (sticky)
+//	count what kind of call it is (tcp)
+//	who has issued the connection id gets the packet (connection ids)
+//	a known flow stays (sticky)
 //	up to four times: slot of the hash → place → its socket, if it is there
 //	count; else leave it to the kernel's hash
 func program(m *maps, stream bool, timeout uint32) *ebpf.ProgramSpec {
@@ -63,6 +65,9 @@ func program(m *maps, stream bool, timeout uint32) *ebpf.ProgramSpec {
 	}
 	if stream {
 		ins = append(ins, tally()...)
+	}
+	if m.issuers != nil {
+		ins = append(ins, byConnectionID(m)...)
 	}
 	sticky := m.flows != nil
 	if sticky {
@@ -190,7 +195,7 @@ func tallied(m *maps, label string) asm.Instructions {
 // thousand million sends the newer to the place of the older, which does no harm.
 func knownFlow(m *maps, timeout uint32) asm.Instructions {
 	ins := asm.Instructions{
-		asm.StoreMem(asm.R10, onFlow, asm.R7, asm.Word),
+		asm.StoreMem(asm.R10, onFlow, asm.R7, asm.Word).WithSymbol("flow"),
 		asm.FnKtimeGetNs.Call(),
 		asm.RSh.Imm(asm.R0, 30),
 		asm.StoreMem(asm.R10, onNow, asm.R0, asm.Word),

@@ -247,5 +247,6 @@ func (n *fakeNet) counts(places int) (Counts, bool) {
 	return c, true
 }
 
-func (n *fakeNet) held() map[string]int { return nil }
-func (n *fakeNet) close(int) error      { return nil }
+func (n *fakeNet) issue(int, uint32) error { return nil }
+func (n *fakeNet) held() map[string]int    { return nil }
+func (n *fakeNet) close(int) error         { return nil }

@@ -47,6 +47,11 @@ type Group interface {
 	// changed. To leave at any price shut the socket down first. A udp socket keeps
 	// its datagrams, and gets no more: below level EBPF it is connected to itself.
 	Leave(place int) error
+	// Issue says which generation has a place now, so that packets for the connection
+	// ids that it issues, which begin with [Prefix], come to the place whatever its
+	// weight; 0: nobody, then they go where new ones go. Without
+	// [Options].ConnectionIDs, and below level EBPF, it does nothing.
+	Issue(place int, gen uint64) error
 	// Counts tells what has been steered since the group was first opened; false
 	// where nobody counts (ClassicBPF, Hash).
 	Counts() (Counts, bool)
@@ -77,6 +82,11 @@ type Options struct {
 	// udp only; elsewhere it is ignored and flows of places that keep their weight
 	// stay, except as many as a change has to move.
 	Sticky bool
+	// ConnectionIDs keeps QUIC connections with whom they are: see Issue. What a client
+	// calls a server by before it knows better is a flow, as with Sticky, which is
+	// implied: not its addresses and ports. What is no QUIC goes as with Sticky. Level
+	// EBPF and udp only; elsewhere it is ignored.
+	ConnectionIDs bool
 	// Flows is how many flows are remembered; the least recently used is forgotten
 	// first. Default 65,536; about 100 bytes of kernel memory each.
 	Flows int

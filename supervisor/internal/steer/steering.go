@@ -21,6 +21,7 @@ type engine interface {
 	leaving(place, fd int) error
 	left(place, fd int) error
 	entered(place, fd int) error
+	issue(place int, prefix uint32) error
 	counts(places int) (Counts, bool)
 	held() map[string]int
 	close(fd int) error // fd: any member, or -1
