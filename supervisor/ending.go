@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 )
@@ -28,6 +29,27 @@ func (s *Supervisor) forgetGone() {
 		}
 	}
 	s.parting = nil
+}
+
+// forget parts from a removed unit of which nothing is left.
+func (s *Supervisor) forget(u *unit) {
+	grouped := slices.ContainsFunc(u.sockets, func(k *socket) bool { return k.options != nil && k.options.ReusePort })
+	s.closeGroups(u)
+	s.release(u.sockets)
+	u.setSockets(nil)
+	u.canary = nil // nobody need watch it
+	s.dropStore(u, "the unit was removed")
+	s.agenda.set(u, 0, false)
+	s.unsave(u)
+	delete(s.units, u.conf.Name)
+	s.stale = true
+	if grouped { // who was in a group with it may have that to himself now
+		s.steerAll(keeper.Inventory{})
+		for _, other := range s.sorted() {
+			s.refit(other)
+		}
+	}
+	s.log.Info("removed", "unit", u.conf.Name)
 }
 
 // endingState is the name of the saved wish that everything ends.

@@ -13,6 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// hear takes news. What is logged of it goes with the acknowledgement, so that each
+// end is recorded once, whenever we die.
+func (s *Supervisor) hear(ev keeper.Event) {
+	if s.cfg.Keeper != nil {
+		s.cfg.Keeper.remote.Gather()
+		defer s.cfg.Keeper.remote.Scatter()
+	}
+	s.heard(ev)
+}
+
 // heard takes news from the keeper, and acknowledges it last.
 func (s *Supervisor) heard(ev keeper.Event) {
 	if isCheck(ev.ID) {

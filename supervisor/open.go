@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/sockd/sockd/supervisor/internal/sys"
 	"github.com/sockd/sockd/units"
@@ -155,6 +156,38 @@ func (s *Supervisor) bindOne(conf *units.Unit, p place, opts *sys.Options, real 
 	}
 	k.fd, k.real, k.path, k.inode = bound.FD, bound.Address, bound.Path, inodeOf(bound.FD)
 	return k, nil, nil
+}
+
+// nameHeld gives made, the new sockets of a unit, free names for their descriptors:
+// listen/web/http, listen/web/http@2 for an instance's own, +1 and up for further
+// addresses.
+func nameHeld(unit string, have, made []*socket) {
+	taken := make(map[string]bool, len(have)+len(made))
+	for _, k := range have {
+		taken[k.held] = true
+	}
+	type owner struct {
+		name     string
+		instance int
+	}
+	next := map[owner]int{}
+	for _, k := range made {
+		o := owner{k.name, k.instance}
+		for {
+			held := "listen/" + unit + "/" + k.name
+			if next[o] > 0 {
+				held += "+" + strconv.Itoa(next[o])
+			}
+			if k.instance > 0 {
+				held += "@" + strconv.Itoa(k.instance)
+			}
+			next[o]++
+			if !taken[held] {
+				k.held, taken[held] = held, true
+				break
+			}
+		}
+	}
 }
 
 // release closes sockets for good and removes their paths.

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -75,6 +76,22 @@ func (s *Supervisor) storedSockets(inv keeper.Inventory, o *orphans) {
 		}
 		s.keeper.Release(name)
 	}
+}
+
+// savedSockets are the names that units which were saved hold their sockets under.
+func savedSockets(inv keeper.Inventory) map[string]bool {
+	all := map[string]bool{}
+	for name, state := range inv.States {
+		var saved savedUnit
+		var sockets []savedSocket
+		if strings.Contains(name, "/") || json.Unmarshal(state, &saved) != nil || json.Unmarshal(saved.Sockets, &sockets) != nil {
+			continue
+		}
+		for _, k := range sockets {
+			all[k.Held] = true
+		}
+	}
+	return all
 }
 
 // passedName is what a socket that an outer manager gave to the keeper is held under.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/units"
-	"golang.org/x/sys/unix"
 )
 
 // followedState is the name of the saved mark that all units of the files were saved.
@@ -149,13 +148,4 @@ func (s *Supervisor) recall(conf *units.Unit, read readState, held map[string]in
 	}
 	s.setOptions(u)
 	return u
-}
-
-// toldToLeave is the last signal a run was sent, if that was to make it leave; else 0.
-// The reload signal is for those that stay.
-func (u *unit) toldToLeave(last unix.Signal) int {
-	if sv := u.conf.Service; sv != nil && last == sv.ReloadSignal && last != u.stopSignal && last != unix.SIGKILL {
-		return 0
-	}
-	return int(last)
 }

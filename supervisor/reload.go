@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/machine"
@@ -217,27 +216,6 @@ func (s *Supervisor) rewatch(u *unit) {
 			s.watchFor(u, i+1)
 		}
 	}
-}
-
-// forget parts from a removed unit of which nothing is left.
-func (s *Supervisor) forget(u *unit) {
-	grouped := slices.ContainsFunc(u.sockets, func(k *socket) bool { return k.options != nil && k.options.ReusePort })
-	s.closeGroups(u)
-	s.release(u.sockets)
-	u.setSockets(nil)
-	u.canary = nil // nobody need watch it
-	s.dropStore(u, "the unit was removed")
-	s.agenda.set(u, 0, false)
-	s.unsave(u)
-	delete(s.units, u.conf.Name)
-	s.stale = true
-	if grouped { // who was in a group with it may have that to himself now
-		s.steerAll(keeper.Inventory{})
-		for _, other := range s.sorted() {
-			s.refit(other)
-		}
-	}
-	s.log.Info("removed", "unit", u.conf.Name)
 }
 
 // current is the set that the supervisor follows now, without units that leave.

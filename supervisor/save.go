@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
@@ -127,22 +126,6 @@ func (s *Supervisor) save(u *unit) error {
 	return s.keeper.Save(u.conf.Name, state)
 }
 
-// savedSockets are the names that units which were saved hold their sockets under.
-func savedSockets(inv keeper.Inventory) map[string]bool {
-	all := map[string]bool{}
-	for name, state := range inv.States {
-		var saved savedUnit
-		var sockets []savedSocket
-		if strings.Contains(name, "/") || json.Unmarshal(state, &saved) != nil || json.Unmarshal(saved.Sockets, &sockets) != nil {
-			continue
-		}
-		for _, k := range sockets {
-			all[k.Held] = true
-		}
-	}
-	return all
-}
-
 // saveFacts notes what people want to know, of a unit that has ever been started.
 func (u *unit) saveFacts(to *savedUnit) {
 	to.LastCode = u.lastCode
@@ -177,16 +160,6 @@ func (u *unit) recallFacts(from *savedUnit) {
 			}
 		}
 	}
-}
-
-// hear takes news. What is logged of it goes with the acknowledgement, so that each
-// end is recorded once, whenever we die.
-func (s *Supervisor) hear(ev keeper.Event) {
-	if s.cfg.Keeper != nil {
-		s.cfg.Keeper.remote.Gather()
-		defer s.cfg.Keeper.remote.Scatter()
-	}
-	s.heard(ev)
 }
 
 // reloadState is the name of the saved set of units that a reload is about to follow,

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -220,38 +219,6 @@ func machineSpec(conf *units.Unit) machine.Spec {
 		spec.Shared = spec.Shared || !k.PerInstance
 	}
 	return spec
-}
-
-// nameHeld gives made, the new sockets of a unit, free names for their descriptors:
-// listen/web/http, listen/web/http@2 for an instance's own, +1 and up for further
-// addresses.
-func nameHeld(unit string, have, made []*socket) {
-	taken := make(map[string]bool, len(have)+len(made))
-	for _, k := range have {
-		taken[k.held] = true
-	}
-	type owner struct {
-		name     string
-		instance int
-	}
-	next := map[owner]int{}
-	for _, k := range made {
-		o := owner{k.name, k.instance}
-		for {
-			held := "listen/" + unit + "/" + k.name
-			if next[o] > 0 {
-				held += "+" + strconv.Itoa(next[o])
-			}
-			if k.instance > 0 {
-				held += "@" + strconv.Itoa(k.instance)
-			}
-			next[o]++
-			if !taken[held] {
-				k.held, taken[held] = held, true
-				break
-			}
-		}
-	}
 }
 
 // where says what a socket is for people: web: http tcp://127.0.0.1:8080.
