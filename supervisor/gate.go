@@ -67,9 +67,10 @@ func (s *Supervisor) closeDoor(r *run) {
 type gate struct {
 	run     *run
 	conf    *units.Gate
-	address string // of the door
-	door    int    // a duplicate of it, for the goroutine that asks; -1 if there is none
-	asked   bool   // a connection of ours is in the door's queue, or has been accepted
+	files   []string // the environment_files for its command
+	address string   // of the door
+	door    int      // a duplicate of it, for the goroutine that asks; -1 if there is none
+	asked   bool     // a connection of ours is in the door's queue, or has been accepted
 	closed  context.CancelFunc
 }
 
@@ -109,7 +110,7 @@ func (s *Supervisor) settleGates(u *unit) {
 
 // openGate begins to ask.
 func (s *Supervisor) openGate(u *unit, r *run) error {
-	g := &gate{run: r, conf: u.conf.Service.Gate, door: -1}
+	g := &gate{run: r, conf: u.conf.Service.Gate, files: u.conf.Service.EnvironmentFiles, door: -1}
 	if g.conf.Private() {
 		sa, err := unix.Getsockname(r.door)
 		if err != nil {

@@ -38,7 +38,11 @@ func isCheck(id keeper.ID) bool { return strings.HasSuffix(id.Unit, checkSuffix)
 func (s *Supervisor) tryCommand(ctx context.Context, g *gate) error {
 	name := g.conf.Command[0]
 	ended := make(chan error, 1)
-	if err := s.ask(ctx, func() error { return s.startCheck(g, ended) }); err != nil {
+	vars, err := readEnvironmentFiles(g.files)
+	if err == nil {
+		err = s.ask(ctx, func() error { return s.startCheck(g, vars, ended) })
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	once, cancel := context.WithTimeout(ctx, g.conf.Timeout)
@@ -65,7 +69,7 @@ func (s *Supervisor) tryCommand(ctx context.Context, g *gate) error {
 }
 
 // startCheck starts the command. Its fate goes to ended.
-func (s *Supervisor) startCheck(g *gate, ended chan error) error {
+func (s *Supervisor) startCheck(g *gate, fromFiles []string, ended chan error) error {
 	r, id := g.run, checkID(g.run.id)
 	if r.gate != g {
 		return errors.New("nobody wants to know any more")
@@ -73,7 +77,7 @@ func (s *Supervisor) startCheck(g *gate, ended chan error) error {
 	if s.checks[id] != nil {
 		return errors.New("the one before has not ended")
 	}
-	p, err := r.unit.checkProcess(r, g.conf.Command)
+	p, err := r.unit.checkProcess(r, g.conf.Command, fromFiles)
 	if err != nil {
 		return err
 	}
@@ -95,8 +99,8 @@ func (s *Supervisor) startCheck(g *gate, ended chan error) error {
 
 // checkProcess says what to start: what the service is, but for the command and for
 // what only the service may use.
-func (u *unit) checkProcess(r *run, argv []string) (keeper.Process, error) {
-	p, err := u.process(r, "", nil, nil)
+func (u *unit) checkProcess(r *run, argv, fromFiles []string) (keeper.Process, error) {
+	p, err := u.process(r, "", nil, nil, fromFiles)
 	p.Argv, p.Sockets, p.PidEnv, p.PidfdEnv = argv, nil, nil, nil
 	p.Env = slices.DeleteFunc(p.Env, func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")

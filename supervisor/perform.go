@@ -48,6 +48,10 @@ func (s *Supervisor) perform(u *unit, a machine.Action) {
 }
 
 func (s *Supervisor) signal(u *unit, id keeper.ID, sig unix.Signal) {
+	if r := u.run(id); r != nil && r.unread != nil { // it has no process yet
+		s.unreadFailed(r, "they were not read in time")
+		return
+	}
 	if err := s.keeper.Signal(id, sig); err != nil {
 		s.log.Error("not signalled", "unit", u.conf.Name, "instance", id.Instance, "generation", id.Gen, "signal", sys.SignalName(sig), "err", err)
 	}
@@ -86,8 +90,8 @@ func (s *Supervisor) newKey(t target) uint64 {
 	return s.lastKey
 }
 
-// spawn starts a run: its notify socket, its log pipe, and the process. A failure
-// here is news like any other.
+// spawn starts a run: its notify socket, its log pipe, and the process; before that
+// its files are read, if it has any.
 func (s *Supervisor) spawn(u *unit, instance int, gen uint64) {
 	id := keeper.ID{Unit: u.conf.Name, Instance: instance, Gen: gen}
 	if u.runs[gen] != nil {
@@ -98,13 +102,22 @@ func (s *Supervisor) spawn(u *unit, instance int, gen uint64) {
 	s.live++
 	s.processes++
 	u.starts[instance-1]++
-	if stage, err := s.launch(u, r); err != nil {
-		s.follow = append(s.follow, news{u, s.spawnFailed(r, stage, err.Error())})
+	if len(u.conf.Service.EnvironmentFiles) > 0 {
+		s.readFiles(r)
+		return
+	}
+	s.launchOrFail(r, nil)
+}
+
+// launchOrFail starts a run whose variables are known. A failure is news like any other.
+func (s *Supervisor) launchOrFail(r *run, fromFiles []string) {
+	if stage, err := s.launch(r.unit, r, fromFiles); err != nil {
+		s.follow = append(s.follow, news{r.unit, s.spawnFailed(r, stage, err.Error())})
 	}
 }
 
 // launch does the work of spawn and names the stage that failed.
-func (s *Supervisor) launch(u *unit, r *run) (stage string, err error) {
+func (s *Supervisor) launch(u *unit, r *run, fromFiles []string) (stage string, err error) {
 	address, err := s.openNotify(r)
 	if err != nil {
 		return "notify", err
@@ -119,7 +132,7 @@ func (s *Supervisor) launch(u *unit, r *run) (stage string, err error) {
 	if err := s.openDoor(r); err != nil {
 		return "ready", err
 	}
-	p, err := u.process(r, address, sockets, stored)
+	p, err := u.process(r, address, sockets, stored, fromFiles)
 	if err != nil {
 		return "environment", err
 	}

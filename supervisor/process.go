@@ -18,8 +18,9 @@ import (
 // defaultPath is the PATH of a service that inherits no environment and sets none.
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// process says what to start for a run. An error names the key that is wrong.
-func (u *unit) process(r *run, notifyAddress string, sockets []*socket, stored []*stored) (keeper.Process, error) {
+// process says what to start for a run, with the variables of its files. An error names
+// the key that is wrong.
+func (u *unit) process(r *run, notifyAddress string, sockets []*socket, stored []*stored, fromFiles []string) (keeper.Process, error) {
 	sv := u.conf.Service
 	p := keeper.Process{Argv: sv.Exec, Dir: sv.Directory, Output: -1, Umask: sv.Umask}
 	var names []string // LISTEN_FDNAMES
@@ -40,10 +41,7 @@ func (u *unit) process(r *run, notifyAddress string, sockets []*socket, stored [
 	if err != nil {
 		return p, err
 	}
-	env, err := u.environment(home)
-	if err != nil {
-		return p, err
-	}
+	env := u.environment(home, fromFiles)
 	env.set("NOTIFY_SOCKET", notifyAddress)
 	env.set("SOCKD_UNIT", u.conf.Name)
 	env.set("SOCKD_INSTANCE", strconv.Itoa(r.id.Instance))
@@ -97,7 +95,7 @@ func (u *unit) credential(p *keeper.Process) ([]string, error) {
 
 // environment builds a service's variables from the inherited ones, its own, and
 // its files, later ones winning, as in systemd.exec(5). None of sockd's own leak.
-func (u *unit) environment(account []string) (*environ, error) {
+func (u *unit) environment(account, fromFiles []string) *environ {
 	sv := u.conf.Service
 	env := &environ{at: map[string]int{}}
 	env.add(defaultPath)
@@ -114,20 +112,10 @@ func (u *unit) environment(account []string) (*environ, error) {
 	for _, v := range sv.Environment {
 		env.add(v)
 	}
-	for _, file := range sv.EnvironmentFiles {
-		path, optional := strings.CutPrefix(file, "-")
-		vars, err := readEnvironmentFile(path)
-		if optional && os.IsNotExist(err) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("environment_files: %w", err)
-		}
-		for _, v := range vars {
-			env.add(v)
-		}
+	for _, v := range fromFiles {
+		env.add(v)
 	}
-	return env, nil
+	return env
 }
 
 // ours are the variables that speak of sockd's own sockets and manager, or that

@@ -85,6 +85,7 @@ type Supervisor struct {
 	requests chan request
 	fired    chan []uint64 // watch keys
 	gates    chan gateNews
+	files    chan filesRead
 	quit     chan struct{}
 	view     atomic.Pointer[view]
 	changes  bell // rung with each publication
@@ -137,7 +138,7 @@ func New(cfg Config) *Supervisor {
 	return &Supervisor{
 		cfg: cfg, log: cfg.Log, keeper: cfg.keeper,
 		events: newEventLog(), units: map[string]*unit{}, targets: map[uint64]target{},
-		requests: make(chan request), fired: make(chan []uint64), gates: make(chan gateNews), checks: map[keeper.ID]*check{}, quit: make(chan struct{}), started: make(chan struct{}),
+		requests: make(chan request), fired: make(chan []uint64), gates: make(chan gateNews), files: make(chan filesRead), checks: map[keeper.ID]*check{}, quit: make(chan struct{}), started: make(chan struct{}),
 	}
 }
 
@@ -256,6 +257,8 @@ func (s *Supervisor) loop(ctx context.Context) error {
 			s.logDone(key)
 		case n := <-s.gates:
 			s.gateSaid(n)
+		case n := <-s.files:
+			s.filesWereRead(n)
 		case r := <-s.requests:
 			r.done <- r.do()
 			if s.crashed != nil {

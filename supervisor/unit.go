@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -24,6 +25,7 @@ type unit struct {
 	stored     []*stored       // what its services have given us to keep, in the order in which it came
 	groups     []*group        // of sockets per instance, where they can be steered
 	runs       map[uint64]*run // by generation; until the log has been read to its end
+	reading    chan struct{}   // has room for the one run whose environment_files are being read; nil: no run ever had any
 	stopSignal syscall.Signal  // of the last service it had
 	begun      bool            // it has been started, or was taken up as one that had
 	emptyAsked map[int]int     // by instance: how often it was asked whether its queue is empty
@@ -73,7 +75,8 @@ type run struct {
 	pid      int
 	asked    time.Time // when it was spawned
 	ready    time.Time
-	notify   int // descriptor; -1 when released
+	unread   context.CancelFunc // while its environment_files are being read; else nil
+	notify   int                // descriptor; -1 when released
 	notified uint64
 	log      int
 	logKey   uint64
