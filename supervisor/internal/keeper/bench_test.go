@@ -15,7 +15,7 @@ func BenchmarkStarts(b *testing.B) {
 	for _, floor := range []struct {
 		name    string
 		options keeper.Options
-	}{{"cgroup", keeper.Options{}}, {"no cgroup", keeper.Options{NoCgroup: true}}} {
+	}{{"cgroup", keeper.Options{}}, {"no cgroup", keeper.Options{NoCgroup: true}}, {"no cgroup, a reaper", keeper.Options{NoCgroup: true, Reap: true}}} {
 		for _, abreast := range []int{1, 8} {
 			b.Run(floor.name+"/"+map[int]string{1: "one by one", 8: "eight abreast"}[abreast], func(b *testing.B) {
 				k := newLocal(b, floor.options)
@@ -39,6 +39,7 @@ func BenchmarkStarts(b *testing.B) {
 					}
 				}
 				ours := time.Since(begin)
+				ok(b, k.Close()) // a reaper would take the children that follow
 				begin = time.Now()
 				tokens := make(chan struct{}, abreast)
 				for range b.N {

@@ -30,7 +30,7 @@ func BenchmarkStartToExec(b *testing.B) {
 		p.Wait()
 
 		s := spec("/bin/true")
-		s.PidEnv = []string{"LISTEN_PID"}
+		s.PidEnv, s.PidfdEnv = []string{"LISTEN_PID"}, []string{"LISTEN_PIDFDID"}
 		t = time.Now()
 		child := begin(b, s)
 		ours = append(ours, time.Since(t))

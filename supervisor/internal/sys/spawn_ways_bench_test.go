@@ -81,7 +81,7 @@ func (w way) begin(b *testing.B) (*Process, func() error) {
 	s := spec("/bin/true")
 	s.Output = -1
 	if w.name != plainly.name {
-		s.PidEnv = []string{"LISTEN_PID"}
+		s.PidEnv, s.PidfdEnv = []string{"LISTEN_PID"}, []string{"LISTEN_PIDFDID"}
 	}
 	child, done, err := w.start(&s)
 	if err != nil {
