@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -140,13 +141,14 @@ func (p *place) choosePorts(t *testing.T) {
 	p.ports = strings.NewReplacer(pairs...)
 }
 
-// freePort returns a port that was free a moment ago, for TCP and UDP.
+// freePort returns a port that was free a moment ago, for TCP and UDP, and that the
+// kernel gives to nobody who asks for any.
 func freePort(t *testing.T) string {
 	t.Helper()
 	for range 100 {
-		l, err := net.Listen("tcp4", "0.0.0.0:0")
+		l, err := net.Listen("tcp4", fmt.Sprint("0.0.0.0:", 10_000+rand.IntN(20_000)))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		c, err := net.ListenPacket("udp4", l.Addr().String())
 		l.Close()

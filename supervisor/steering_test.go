@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -296,12 +297,8 @@ func TestGroupOfTwoUnitsIsNotSteered(t *testing.T) {
 	fixed := func(address string) string {
 		return strings.Replace(fmt.Sprintf(siblings, "", 2, ""), "127.0.0.1:0", address, 1)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := ln.Addr().String() // an address that both files can name
-	ln.Close()
+	// An address that both files can name, and nobody else.
+	address := netip.AddrPortFrom(netip.AddrFrom4(scaleHost(os.Getpid())), 19997).String()
 	f := newFixture(t, "a", fixed(address))
 	f.do("start", "a", Done)
 	level := f.steered("a")

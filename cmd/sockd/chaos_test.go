@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,7 +25,7 @@ var (
 )
 
 // The times of the chaos test: a supervisor that is stopped is killed after this.
-const stoppedPatience = 300 * time.Millisecond
+const stoppedPatience = time.Second
 
 // chaosCare is what a keeper in the chaos test is told by its environment: each death
 // counts as the first, since a thousand of them are wanted.
@@ -313,6 +314,9 @@ func (c *chaos) descriptors() [2]int {
 func (c *chaos) settle(calm int, before [2]int) {
 	c.watch.stop()
 	targets, again := c.begin()
+	eventually(c.t, "no zombie", func() bool {
+		return !slices.ContainsFunc(childrenOf(c.keeper), func(p proc) bool { return p.zombie })
+	})
 	if again != calm {
 		c.t.Errorf("calm is process %d, and was %d", again, calm)
 	}
@@ -323,7 +327,7 @@ func (c *chaos) settle(calm int, before [2]int) {
 	}
 	const slack = 8 // runs come and go: web was idle before, and work has a run more or less
 	after := c.descriptors()
-	for late := time.Now().Add(10 * time.Second); (after[0] > before[0]+slack || after[1] > before[1]+slack) && time.Now().Before(late); after = c.descriptors() {
+	for late := time.Now().Add(patience); (after[0] > before[0]+slack || after[1] > before[1]+slack) && time.Now().Before(late); after = c.descriptors() {
 		<-time.After(20 * time.Millisecond)
 	}
 	c.t.Logf("descriptors: keeper %d, then %d; supervisor %d, then %d", before[0], after[0], before[1], after[1])
@@ -386,6 +390,7 @@ func (c *chaos) end() {
 	t.Logf("promise N4: %d processes, %d without an exit record, %d with two", led.processes, len(led.missing), len(led.double))
 	t.Logf("promise N5: %d processes, none twice in its place, %d ended for no reason", led.processes, len(led.unexpected))
 	t.Logf("promise N6: %d lines, %d missing, %d twice over %d deaths of supervisors", lines, len(missing), c.record.twice, *rounds)
+	t.Logf("the longest that a zombie was seen: %v", w.zombie.Round(time.Millisecond))
 	t.Logf("promise N8: nothing left but %d things", len(left))
 	t.Logf("control while a supervisor was stopped for %v: %s", stoppedPatience, spread(w.waited))
 	t.Logf("promise N9: control %s; asked again %d times; next supervisor answers: %s", spread(w.asked), w.again, spread(c.answers))

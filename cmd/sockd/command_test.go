@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -135,15 +136,18 @@ func (r *running) line(pattern string) string {
 	}
 }
 
-// freePort is a port that nobody has at the moment.
+// freePort is a port that nobody has at the moment, and that the kernel gives to nobody
+// who asks for any.
 func freePort(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		if ln, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000))); err == nil {
+			defer ln.Close()
+			return ln.Addr().String()
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // serveAdHoc runs a program with `sockd run -l` and wants that answer from it.
@@ -333,7 +337,7 @@ func TestSupervisorReturnsWhenItsFilesHaveGone(t *testing.T) {
 	if err := os.RemoveAll(units); err != nil {
 		t.Fatal(err)
 	}
-	syscall.Kill(supervisorOf(t, r.cmd.Process.Pid), syscall.SIGKILL)
+	syscall.Kill(supervisorUnder(t, r.cmd.Process.Pid), syscall.SIGKILL)
 	r.line("supervisor ended")
 	stdout, stderr, code := sockd(t, dir, "status")
 	if code != 0 || !regexp.MustCompile(`cat@1 +ready`).MatchString(stdout) {

@@ -2,14 +2,12 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -146,7 +144,7 @@ listen = "unix://./s.sock"
 			t.Fatalf("restart: %d %q %q", code, stdout, stderr)
 		}
 		hear("replaced")
-		syscall.Kill(supervisorOf(t, r.cmd.Process.Pid), syscall.SIGKILL)
+		syscall.Kill(supervisorUnder(t, r.cmd.Process.Pid), syscall.SIGKILL)
 		supervisors++
 		r.line("supervisor ended")
 		syscall.Kill(pid, syscall.SIGKILL)
@@ -173,27 +171,4 @@ listen = "unix://./s.sock"
 		t.Errorf("%d of %d processes were given socket, memory, connection, in this order:\n%s", n, gen-1, r.stdout.String())
 	}
 	t.Logf("promise N1: %d processes in a row had the same memory and connection, over kills of the service, replacements, and %d kills of the supervisor", gen, supervisors)
-}
-
-// supervisorOf is the keeper's child that is this program again, and no service.
-func supervisorOf(t *testing.T, keeper int) int {
-	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", keeper))
-	for _, task := range tasks {
-		children, _ := os.ReadFile(task)
-		for _, child := range strings.Fields(string(children)) {
-			exe, _ := os.Readlink("/proc/" + child + "/exe")
-			environ, _ := os.ReadFile("/proc/" + child + "/environ")
-			if exe == self && !bytes.Contains(environ, []byte("SOCKD_UNIT=")) {
-				pid, _ := strconv.Atoi(child)
-				return pid
-			}
-		}
-	}
-	t.Fatal("the keeper has no supervisor")
-	return 0
 }

@@ -73,7 +73,7 @@ per_instance = true
 	}
 	limit := time.Second
 	reload(limit)
-	syscall.Kill(supervisorOf(t, r.cmd.Process.Pid), syscall.SIGKILL)
+	syscall.Kill(supervisorUnder(t, r.cmd.Process.Pid), syscall.SIGKILL)
 	get()
 	r.line("replacement failed")
 	because := func() string {

@@ -111,7 +111,7 @@ func TestKilledKeeper(t *testing.T) {
 	}
 	for _, u := range append(all, "brief") {
 		for _, pid := range births(filepath.Join(dir, u)) {
-			if n, _ := strconv.Atoi(pid); alive(n) {
+			if alive(pid, filepath.Join(dir, u)) {
 				t.Errorf("%s: process %s is left", u, pid)
 			}
 		}
@@ -120,10 +120,11 @@ func TestKilledKeeper(t *testing.T) {
 		rounds, len(sockets), len(pids), clients.served.Load(), clients.failed.Load())
 }
 
-func alive(pid int) bool {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, rest, _ := strings.Cut(string(text), ") ")
-	return err == nil && !strings.HasPrefix(rest, "Z")
+// alive tells whether a process of the service at place is there, and not another one
+// that has its number by now.
+func alive(pid, place string) bool {
+	env, _ := os.ReadFile("/proc/" + pid + "/environ") // empty of a zombie
+	return strings.Contains(string(env), "TEST_PLACE="+place+"\x00")
 }
 
 func TestOrphansAreEnded(t *testing.T) {

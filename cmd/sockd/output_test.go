@@ -102,7 +102,7 @@ func TestLogThatNobodyHears(t *testing.T) {
 	closed.Close()
 	r, dir, address := outputs(t, world{stdout: write, stderr: write}, 1000)
 	write.Close()
-	eventually(t, "a service", func() bool { _, err := os.Lstat(address); return err == nil })
+	eventually(t, "a service", func() bool { _, err := served("unix", address); return err == nil })
 	exercise(t, r, dir, address)
 }
 
