@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -122,6 +123,7 @@ type async struct {
 	closed  bool
 	drained []chan struct{} // closed when nothing waits
 	ended   chan struct{}
+	writes  atomic.Int64 // how often somebody has taken something
 }
 
 func newAsync(w io.Writer) *async {
@@ -166,6 +168,7 @@ func (a *async) run() {
 		a.pending = nil
 		a.mu.Unlock()
 		a.w.Write(out)
+		a.writes.Add(1)
 		a.mu.Lock()
 	}
 }
@@ -177,20 +180,30 @@ func (a *async) Drain() {
 	a.drained = append(a.drained, drained)
 	a.wake.Signal()
 	a.mu.Unlock()
-	select {
-	case <-drained:
-	case <-time.After(time.Second):
+	a.await(drained)
+}
+
+// await waits until all is done, or nobody has taken anything for a second. That is in
+// ten looks: a process that was stopped meanwhile has had no time to write.
+func (a *async) await(all <-chan struct{}) {
+	before := a.writes.Load()
+	for looks := 0; looks < 10; looks++ {
+		select {
+		case <-all:
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+		if now := a.writes.Load(); now != before {
+			looks, before = 0, now
+		}
 	}
 }
 
-// close writes what is left, if somebody takes it within a second.
+// close writes what is left, while somebody takes it: see await.
 func (a *async) close() {
 	a.mu.Lock()
 	a.closed = true
 	a.wake.Signal()
 	a.mu.Unlock()
-	select {
-	case <-a.ended:
-	case <-time.After(time.Second):
-	}
+	a.await(a.ended)
 }
