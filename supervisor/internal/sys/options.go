@@ -112,8 +112,6 @@ var options = []option{
 		want: func(o *Options, _ kind) (int, bool) { return 0, o.BindToDevice != "" }, set: setDevice, hint: "needs CAP_NET_RAW"},
 	{key: "mark", name: "SO_MARK", level: unix.SOL_SOCKET, opt: unix.SO_MARK, has: kind.any,
 		want: func(o *Options, _ kind) (int, bool) { return pointed(o.Mark) }, hint: needsAdmin},
-	{key: "priority", name: "SO_PRIORITY", level: unix.SOL_SOCKET, opt: unix.SO_PRIORITY, has: kind.any,
-		want: func(o *Options, _ kind) (int, bool) { return pointed(o.Priority) }, hint: "above 6 " + needsAdmin},
 	{key: "receive_buffer", name: "SO_RCVBUF", level: unix.SOL_SOCKET, opt: unix.SO_RCVBUF, has: kind.any,
 		want: func(o *Options, _ kind) (int, bool) { return o.ReceiveBuffer, o.ReceiveBuffer != 0 },
 		set: func(fd int, o *Options) (string, error) {
@@ -144,6 +142,9 @@ var options = []option{
 		want: func(*Options, kind) (int, bool) { return 0, true }},
 	{key: "multicast", name: "IPV6_MULTICAST_ALL", level: unix.IPPROTO_IPV6, opt: unix.IPV6_MULTICAST_ALL, has: kind.udp6,
 		want: func(*Options, kind) (int, bool) { return 0, true }},
+	// Last: IP_TOS sets it too (ip(7)).
+	{key: "priority", name: "SO_PRIORITY", level: unix.SOL_SOCKET, opt: unix.SO_PRIORITY, has: kind.any,
+		want: func(o *Options, _ kind) (int, bool) { return pointed(o.Priority) }, hint: "above 6 " + needsAdmin},
 }
 
 func wantReuseAddr(o *Options, k kind) (int, bool) {

@@ -16,6 +16,7 @@ func ChangeOptions(fd int, was, is *Options) (warnings []string) {
 	if err != nil {
 		return []string{err.Error()}
 	}
+	tosChanged := false
 	for i := range options {
 		row := &options[i]
 		if !row.has(k) {
@@ -23,9 +24,11 @@ func ChangeOptions(fd int, was, is *Options) (warnings []string) {
 		}
 		before, asked := row.want(was, k)
 		value, asks := row.want(is, k)
-		if asked == asks && before == value && (row.key != "bind_to_device" || was.BindToDevice == is.BindToDevice) {
+		lost := row.key == "priority" && asks && tosChanged // which has set it as well
+		if asked == asks && before == value && (row.key != "bind_to_device" || was.BindToDevice == is.BindToDevice) && !lost {
 			continue
 		}
+		tosChanged = tosChanged || row.key == "ip_tos"
 		switch row.key {
 		case "reuse_addr", "reuse_port", "ipv6_only", "free_bind", "transparent", "bind_to_device":
 			warnings = append(warnings, row.key+": stays as it was when the socket was bound (to change it, remove the socket and add it again)")
