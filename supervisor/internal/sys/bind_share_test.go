@@ -2,7 +2,9 @@ package sys
 
 import (
 	"errors"
+	"math/rand/v2"
 	"net"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -82,27 +84,37 @@ func TestBindSharingBetweenUsers(t *testing.T) {
 
 // Two specific addresses never conflict, and IPv6 alone leaves IPv4 free.
 func TestBindSideBySide(t *testing.T) {
-	a := mustBind(t, "udp", "127.0.0.1:0", none())
-	port := a.Address[len("127.0.0.1"):]
+	port := ":" + quietPort(t)
+	mustBind(t, "udp", "127.0.0.1"+port, none())
 	mustBind(t, "udp", "127.0.0.2"+port, none())
 	mustBind(t, "udp", "[::1]"+port, none())
 
 	only := none()
 	only.IPv6Only = true
-	six := mustBind(t, "tcp", "[::]:0", only)
-	mustBind(t, "tcp", "0.0.0.0"+six.Address[len("[::]"):], none())
+	mustBind(t, "tcp", "[::]"+port, only)
+	mustBind(t, "tcp", "0.0.0.0"+port, none())
+}
+
+// quietPort is a port that nobody has, and that the kernel gives to nobody who asks for
+// any.
+func quietPort(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		port := strconv.Itoa(10_000 + rand.IntN(20_000))
+		if ln, err := net.Listen("tcp", ":"+port); err == nil {
+			ln.Close()
+			return port
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // A service's port is bound again while connections of before are alive: that is
 // what SO_REUSEADDR is for on tcp, also where port 0 has put it off.
 func TestBindBesideConnections(t *testing.T) {
-	for name, first := range map[string]string{"port 0": "127.0.0.1:0", "again": ""} {
+	for name, first := range map[string]string{"port 0": "127.0.0.1:0", "named": "127.0.0.1:" + quietPort(t)} {
 		t.Run(name, func(t *testing.T) {
-			if first == "" {
-				b := mustBind(t, "tcp", "127.0.0.1:0", none())
-				first = b.Address
-				b.close()
-			}
 			b := mustBind(t, "tcp", first, none())
 			defer unix.Close(dialRaw(t, b))
 			conn, _, err := unix.Accept(b.FD)
