@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -49,11 +50,29 @@ func (s *Supervisor) runNews(u *unit, r *run, ev keeper.Event) {
 		}
 		s.handle(u, machine.Execed{Instance: ev.ID.Instance, Gen: ev.ID.Gen})
 	case keeper.SpawnFailed:
-		s.handle(u, s.spawnFailed(r, ev.Stage, ev.Err))
+		s.handle(u, s.spawnFailed(r, ev.Stage, u.explain(ev, r.user)))
 	case keeper.Exited:
 		s.notifications(r, 1<<10) // last words come before the exit
 		s.handle(u, s.exited(u, r, ev))
 	}
+}
+
+// explain is what a start failed with; of a user who could not be had also who was
+// wanted, who we are, and what to do.
+func (u *unit) explain(ev keeper.Event, wanted int) string {
+	sv := u.conf.Service
+	if ev.Stage != "user" || sv == nil {
+		return ev.Err
+	}
+	who := fmt.Sprintf("uid %d", wanted)
+	if sv.User != "" {
+		who = fmt.Sprintf("%s (%s)", sv.User, who)
+	}
+	if sv.Group != "" {
+		who += ", group " + sv.Group
+	}
+	return fmt.Sprintf("sockd runs as uid %d and cannot start a process as %s: %s (run sockd as root, or leave service.user and service.group out)",
+		os.Getuid(), who, ev.Err)
 }
 
 // exited makes the one record of a process's end, and parts from the run.

@@ -1,10 +1,13 @@
 package supervisor
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
+	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/sys"
+	"github.com/sockd/sockd/units"
 )
 
 // A run's word counts as that of the user it was started as, whatever the unit file
@@ -34,5 +37,28 @@ func TestUserIsThatOfTheStart(t *testing.T) {
 	f.start()
 	if r := run(); !r.mayNotify(sys.Message{UID: other}) || r.mayNotify(sys.Message{UID: other + 1}) {
 		t.Errorf("after a crash it is known as %d, want %d", r.user, other)
+	}
+}
+
+// Who may not change users is told whom the file wants, who we are, and what to do.
+func TestRefusedUserIsNamed(t *testing.T) {
+	refused := keeper.Event{Kind: keeper.SpawnFailed, Stage: "user", Err: "supplementary groups: operation not permitted"}
+	us := fmt.Sprintf("sockd runs as uid %d and cannot start a process as ", os.Getuid())
+	for _, c := range []struct {
+		keys string
+		ev   keeper.Event
+		want string
+	}{
+		{"user = \"root\"\n", refused, us + "root (uid 7): supplementary groups: operation not permitted (run sockd as root, or leave service.user and service.group out)"},
+		{"group = \"root\"\n", refused, us + "uid 7, group root: supplementary groups: operation not permitted (run sockd as root, or leave service.user and service.group out)"},
+		{"user = \"root\"\n", keeper.Event{Stage: "exec", Err: "no such file"}, "no such file"},
+	} {
+		conf, err := units.Parse("/web.toml", []byte("[service]\nexec = \"true\"\n"+c.keys))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := newUnit(conf).explain(c.ev, 7); got != c.want {
+			t.Errorf("got  %s\nwant %s", got, c.want)
+		}
 	}
 }
