@@ -32,7 +32,7 @@ func filtered() int {
 		return 0
 	}
 	fmt.Printf("direct=%v", Direct() == nil)
-	s := spec("/bin/sh", "-c", `test "$LISTEN_PID" = $$ && test -z "${LISTEN_PIDFDID-}" && exit 7; test "$LISTEN_PIDFDID" -gt 0 && exit 8`)
+	s := spec("/bin/sh", "-c", `test "$LISTEN_PID" = $$ && test -z "${LISTEN_PIDFDID+set}" && exit 7; test "$LISTEN_PIDFDID" -gt 0 && exit 8`)
 	s.Output, s.PidEnv, s.PidfdEnv = -1, []string{"LISTEN_PID"}, []string{"LISTEN_PIDFDID"}
 	if when == inCgroup {
 		c, err := OpenCgroup()
