@@ -109,7 +109,7 @@ func (d *doorkeeper) restore() error {
 }
 
 func (d *doorkeeper) reopen() error {
-	if err := d.dir.make(); err != nil {
+	if err := d.dir.make(d.s.keeper); err != nil {
 		return fmt.Errorf("runtime folder: %w", err)
 	}
 	d.look()

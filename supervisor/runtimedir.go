@@ -65,16 +65,6 @@ func (s *Supervisor) openRuntimeDir(inv keeper.Inventory) (*runtimeDir, error) {
 		d.lock = fd
 		return d, nil
 	}
-	if missing := missingFolders(d.path); len(missing) > 0 {
-		d.made = missing
-	}
-	if err := d.saveMade(s.keeper); err != nil {
-		return nil, err
-	}
-	if err := d.make(); err != nil {
-		d.removeMade()
-		return nil, fmt.Errorf("runtime folder: %w", err)
-	}
 	if err := d.take(s.keeper, s.pid()); err != nil {
 		d.removeMade()
 		return nil, err
@@ -99,46 +89,69 @@ func missingFolders(path string) (missing []string) {
 	}
 }
 
-func (d *runtimeDir) make() error {
+// dirMode is the mode of folders that sockd makes. The sticky bit says who has made them:
+// the last of several below one folder takes that along, whoever was the first.
+const dirMode = 0o700 | fs.ModeSticky
+
+// make makes the folder, or checks one that is there. That is left as it is: what lies
+// in it may be somebody else's.
+func (d *runtimeDir) make(k keeper.Keeper) error {
 	missing := missingFolders(d.path)
 	for _, p := range missing {
 		if !slices.Contains(d.made, p) {
 			d.made = append(d.made, p)
 		}
 	}
+	if len(missing) > 0 {
+		if err := d.saveMade(k); err != nil {
+			return err
+		}
+	}
 	for _, p := range slices.Backward(missing) {
-		err := os.Mkdir(p, 0o700)
+		err := os.Mkdir(p, dirMode)
 		if err == nil {
-			err = os.Chmod(p, 0o700) // the umask may have closed it even to us
+			err = os.Chmod(p, dirMode) // the umask may have closed it even to us
 		}
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
-	st, err := os.Lstat(d.path)
-	if err != nil {
-		return err
+	var st unix.Stat_t
+	if err := unix.Lstat(d.path, &st); err != nil {
+		return &os.PathError{Op: "lstat", Path: d.path, Err: err}
 	}
-	if !st.IsDir() {
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
 		return fmt.Errorf("%s is not a folder", d.path)
+	case int(st.Uid) != os.Getuid():
+		return fmt.Errorf("%s belongs to uid %d, not to us; choose another with --runtime-dir", d.path, st.Uid)
+	case st.Mode&0o022 != 0:
+		return fmt.Errorf("%s may be written to by others (mode %#o), who could take the place of sockd there; choose another with --runtime-dir, such as %s, or chmod go-w it",
+			d.path, st.Mode&0o7777, filepath.Join(d.path, "sockd"))
 	}
-	var us unix.Stat_t
-	if err := unix.Lstat(d.path, &us); err != nil {
-		return err
-	}
-	if int(us.Uid) != os.Getuid() {
-		return fmt.Errorf("%s belongs to uid %d, not to us; choose another with --runtime-dir", d.path, us.Uid)
-	}
-	return os.Chmod(d.path, 0o700)
+	return nil
 }
 
-// take locks the folder, or says who has.
+// beginnings is how often a folder may be removed by one that ends just while we begin.
+const beginnings = 100
+
+// take makes and locks the folder, or says who has.
 func (d *runtimeDir) take(k keeper.Keeper, pid int) error {
 	name := filepath.Join(d.path, lockName)
-	for {
-		fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	for try := 1; ; try++ {
+		fd := -1
+		err := d.make(k)
+		if err == nil {
+			passing("runtime folder: made")
+			if fd, err = unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600); err != nil {
+				err = &os.PathError{Op: "open", Path: name, Err: err}
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) && try < beginnings {
+			continue
+		}
 		if err != nil {
-			return fmt.Errorf("runtime folder: %w", &os.PathError{Op: "open", Path: name, Err: err})
+			return fmt.Errorf("runtime folder: %w", err)
 		}
 		if err := lockFile(fd); err != nil {
 			defer unix.Close(fd)
@@ -245,8 +258,15 @@ func (d *runtimeDir) close(k keeper.Keeper) {
 	d.removeMade()
 }
 
+// removeMade removes the folders made here, and the one above if another sockd has
+// made it, as far as they are empty.
 func (d *runtimeDir) removeMade() {
 	for _, p := range d.made {
-		os.Remove(p) // only if empty
+		os.Remove(p)
+	}
+	above := filepath.Dir(d.path)
+	var st unix.Stat_t
+	if unix.Lstat(above, &st) == nil && st.Mode&0o7777 == 0o700|unix.S_ISVTX && int(st.Uid) == os.Getuid() {
+		os.Remove(above)
 	}
 }

@@ -63,6 +63,12 @@ func TestRuntimeFolder(t *testing.T) {
 			os.Chown(path, 65534, 65534)
 			return path
 		}, "belongs to uid 65534"},
+		{"shared", func() string {
+			path := filepath.Join(dir, "shared")
+			os.Mkdir(path, 0o777)
+			os.Chmod(path, 0o777|os.ModeSticky)
+			return path
+		}, "may be written to by others (mode 01777), who could take the place of sockd there; choose another with --runtime-dir"},
 		{"a full disk", func() string { return fullDisk(t) }, "no space left on device"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -71,6 +77,69 @@ func TestRuntimeFolder(t *testing.T) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// What is in a folder that was there before may be somebody else's: nobody is locked out.
+func TestRuntimeFolderKeepsItsMode(t *testing.T) {
+	for _, mode := range []os.FileMode{0o755, 0o700, 0o750, 0o777 | os.ModeSticky} {
+		path := filepath.Join(t.TempDir(), "d")
+		os.Mkdir(path, 0o700)
+		os.Chmod(path, mode)
+		err := runIn(t, path)
+		st, gone := os.Stat(path)
+		if gone != nil {
+			t.Fatal(gone)
+		}
+		if got := st.Mode() &^ os.ModeDir; got != mode || (err != nil) != (mode&0o022 != 0) {
+			t.Errorf("%v: it is %v; %v", mode, got, err)
+		}
+	}
+}
+
+// One that ends removes its folder in the moment in which another begins.
+func TestRuntimeFolderRemovedMeanwhile(t *testing.T) {
+	base := filepath.Join(t.TempDir(), "a")
+	f := prepare(t, "early", "[service]\nrole = print TEST_TEXT=started\n")
+	f.run = filepath.Join(base, "b")
+	removals := 0
+	crashpoint = func(point string) {
+		if point == "runtime folder: made" && removals < 3 {
+			removals++
+			os.RemoveAll(base)
+		}
+	}
+	t.Cleanup(func() { crashpoint = nil })
+	f.start()
+	if f.stop(); removals != 3 {
+		t.Errorf("removed %d times", removals)
+	}
+	if _, err := os.Lstat(base); err == nil {
+		t.Error("the folders that it made are left")
+	}
+}
+
+// Of several below one folder the last takes along what the first has made; what an
+// operator has made stays.
+func TestLastOneRemovesTheFolderAbove(t *testing.T) {
+	for _, made := range []bool{true, false} {
+		base := filepath.Join(t.TempDir(), "sockd")
+		if !made {
+			os.Mkdir(base, 0o700)
+		}
+		var all []*fixture
+		for i := range 3 {
+			f := prepare(t)
+			f.run = filepath.Join(base, fmt.Sprint("run-", i))
+			f.start()
+			all = append(all, f)
+		}
+		for _, f := range all {
+			f.stop()
+		}
+		if _, err := os.Lstat(base); (err != nil) != made {
+			t.Errorf("made by sockd: %v; it is gone: %v", made, err != nil)
+		}
 	}
 }
 
