@@ -235,7 +235,7 @@ const reserve = 64
 // roomFor says whether a descriptor may be held, and others still be opened after it.
 func roomFor(fd int) error {
 	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || uint64(fd)+reserve <= limit.Cur {
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || uint64(fd)+reserve <= limit.Cur || sys.FreeBeside(fd, int(limit.Cur)) >= reserve {
 		return nil
 	}
 	return fmt.Errorf("%w: of %d descriptors that sockd may have, %d are kept free; raise the limit (ulimit -n, LimitNOFILE=)", unix.EMFILE, limit.Cur, reserve)

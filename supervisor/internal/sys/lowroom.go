@@ -23,6 +23,18 @@ func High(fd int) int {
 	return up
 }
 
+// FreeBeside is how many descriptors below limit are free, if what is held stands
+// between the low room and fd without a gap.
+func FreeBeside(fd, limit int) int {
+	free := max(0, limit-max(fd+1, lowRoom))
+	for low := range min(limit, lowRoom) {
+		if _, err := unix.FcntlInt(uintptr(low), unix.F_GETFD, 0); err == unix.EBADF {
+			free++
+		}
+	}
+	return free
+}
+
 // bringDown duplicates each of the descriptors that is not in the low room, if there
 // is a lower place, and puts it on the list instead. What it returns is to be closed.
 func bringDown(fds []int) (made []int) {

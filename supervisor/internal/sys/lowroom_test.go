@@ -28,6 +28,30 @@ func fileAt(t *testing.T, text string, from int) int {
 	return fd
 }
 
+// The low room counts as free: a small limit holds as much as if there were none.
+func TestFreeBeside(t *testing.T) {
+	used := 0
+	for fd := range lowRoom {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
+			used++
+		}
+	}
+	for _, row := range []struct {
+		name      string
+		fd, limit int
+		want      int
+	}{
+		{"the first above", lowRoom, lowRoom + 64, 63 + lowRoom - used},
+		{"the last", lowRoom + 63, lowRoom + 64, lowRoom - used},
+		{"not moved", 10, lowRoom + 64, 64 + lowRoom - used},
+		{"no place above", 10, lowRoom, lowRoom - used},
+	} {
+		if got := FreeBeside(row.fd, row.limit); got != row.want {
+			t.Errorf("%s: %d, want %d", row.name, got, row.want)
+		}
+	}
+}
+
 // What stands high up comes to its places in the child, and is high up here still.
 func TestStartFromHighDescriptors(t *testing.T) {
 	one, two, low := fileAt(t, "one", 300), fileAt(t, "two", 400), fileAt(t, "low", 3)
