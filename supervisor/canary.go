@@ -42,9 +42,8 @@ func canaryCount(text string, instances int) (int, error) {
 }
 
 // canaryUnit starts a canary and waits until it serves.
-func (s *Supervisor) canaryUnit(ctx context.Context, name, count string, wait bool) (Outcome, error) {
-	var c canary
-	err := s.wish(ctx, name, func(u *unit) (machine.Event, error) {
+func (s *Supervisor) canaryUnit(ctx context.Context, e errand, count string) (Outcome, error) {
+	_, err := s.wish(ctx, e, func(u *unit) (machine.Event, error) {
 		if err := u.canary.busy(); err != nil {
 			return nil, err
 		}
@@ -55,7 +54,7 @@ func (s *Supervisor) canaryUnit(ctx context.Context, name, count string, wait bo
 		if err != nil {
 			return nil, err
 		}
-		c = canary{Base: u.instances(), Count: n, Upto: u.machine.LastGen}
+		c := canary{Base: u.instances(), Count: n, Upto: u.machine.LastGen}
 		ev, err := s.scale(u, c.Base+n)
 		if err != nil {
 			return nil, err
@@ -67,7 +66,7 @@ func (s *Supervisor) canaryUnit(ctx context.Context, name, count string, wait bo
 	if err != nil {
 		return Outcome{}, err
 	}
-	return s.await(ctx, name, wait, func(st UnitStatus) (string, string) {
+	return s.await(ctx, e, func(st UnitStatus) (string, string) {
 		if st.Canary == 0 {
 			return RolledBack, st.CanaryEnd
 		}
@@ -77,14 +76,14 @@ func (s *Supervisor) canaryUnit(ctx context.Context, name, count string, wait bo
 		if outcome, because := settled(st); outcome != Done {
 			return outcome, because
 		}
-		return Done, fmt.Sprintf("%d of %d instances are of the new version; `sockd promote %s` or `sockd abort %s`", c.Count, c.Base+c.Count, name, name)
+		return Done, fmt.Sprintf("%d of %d instances are of the new version; `sockd promote %s` or `sockd abort %s`", st.trial.Count, st.trial.Base+st.trial.Count, e.unit, e.unit)
 	})
 }
 
 // promoteUnit replaces the old version; the loop lets the additional instances go when
 // that is done, whoever still waits for it.
-func (s *Supervisor) promoteUnit(ctx context.Context, name string, wait bool) (Outcome, error) {
-	err := s.wish(ctx, name, func(u *unit) (machine.Event, error) {
+func (s *Supervisor) promoteUnit(ctx context.Context, e errand) (Outcome, error) {
+	_, err := s.wish(ctx, e, func(u *unit) (machine.Event, error) {
 		if u.canary == nil {
 			return nil, errNoCanary
 		}
@@ -97,7 +96,7 @@ func (s *Supervisor) promoteUnit(ctx context.Context, name string, wait bool) (O
 	if err != nil {
 		return Outcome{}, err
 	}
-	return s.await(ctx, name, wait, func(st UnitStatus) (string, string) {
+	return s.await(ctx, e, func(st UnitStatus) (string, string) {
 		switch {
 		case st.Canary == 0 && st.CanaryEnd == promoted:
 			return settled(st)
@@ -114,8 +113,8 @@ func (s *Supervisor) promoteUnit(ctx context.Context, name string, wait bool) (O
 const promoted = "promoted"
 
 // abortUnit lets the canary go; the old version has served all the time.
-func (s *Supervisor) abortUnit(ctx context.Context, name string, wait bool) (Outcome, error) {
-	err := s.wish(ctx, name, func(u *unit) (machine.Event, error) {
+func (s *Supervisor) abortUnit(ctx context.Context, e errand) (Outcome, error) {
+	_, err := s.wish(ctx, e, func(u *unit) (machine.Event, error) {
 		if u.canary == nil {
 			return nil, errNoCanary
 		}
@@ -127,7 +126,7 @@ func (s *Supervisor) abortUnit(ctx context.Context, name string, wait bool) (Out
 	if err != nil {
 		return Outcome{}, err
 	}
-	return s.await(ctx, name, wait, func(st UnitStatus) (string, string) {
+	return s.await(ctx, e, func(st UnitStatus) (string, string) {
 		if st.Canary > 0 {
 			return "", ""
 		}

@@ -11,7 +11,7 @@ func (f *fixture) startCanary(count string, outcome string) Outcome {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 	defer cancel()
-	out, err := f.s.canaryUnit(ctx, "web", count, true)
+	out, err := f.s.canaryUnit(ctx, errand{unit: "web", wait: true}, count)
 	if err != nil || out.Outcome != outcome {
 		f.t.Fatalf("canary %s: %+v, %v; want %s\n%s", count, out, err, outcome, f.log)
 	}
@@ -142,7 +142,7 @@ func TestCanaryEndsOverACrash(t *testing.T) {
 	if st := f.unit("web"); st.CanaryEnd != "a test ends it" {
 		t.Errorf("it ended because %q", st.CanaryEnd)
 	}
-	if out, err := f.s.scaleUnit(t.Context(), "web", 3, true); err != nil || out.Outcome != Done {
+	if out, err := f.s.scaleUnit(t.Context(), errand{unit: "web", wait: true}, 3); err != nil || out.Outcome != Done {
 		t.Errorf("%+v, %v", out, err)
 	}
 }
@@ -156,7 +156,7 @@ func TestPromotionGoesOnOverACrash(t *testing.T) {
 	f.start()
 	f.do("start", "web", Done)
 	f.startCanary("1", Done)
-	if out, err := f.s.promoteUnit(t.Context(), "web", false); err != nil || out.Outcome != Asked {
+	if out, err := f.s.promoteUnit(t.Context(), errand{unit: "web"}); err != nil || out.Outcome != Asked {
 		t.Fatalf("%+v, %v", out, err)
 	}
 	f.crash()

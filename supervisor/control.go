@@ -158,7 +158,8 @@ func (s *Supervisor) getSockets(w http.ResponseWriter, r *http.Request) {
 
 // postVerb does start, stop, restart, reload, pause, resume, and scale with
 // instances=N. It waits for the outcome, unless wait=false, at most for timeout (a duration; default 90s).
-// With prove=true the answer says too what clients met meanwhile.
+// With prove=true the answer says too what clients met meanwhile. A request that is heard
+// again under the same request=NAME is carried out once.
 func (s *Supervisor) postVerb(w http.ResponseWriter, r *http.Request) {
 	name, verb := r.PathValue("name"), r.PathValue("verb")
 	do, ok := verbs[verb]
@@ -168,13 +169,11 @@ func (s *Supervisor) postVerb(w http.ResponseWriter, r *http.Request) {
 			reply(w, http.StatusBadRequest, &APIError{Text: fmt.Sprintf("instances: %q is no number", r.URL.Query().Get("instances"))})
 			return
 		}
-		do, ok = func(s *Supervisor, ctx context.Context, name string, wait bool) (Outcome, error) {
-			return s.scaleUnit(ctx, name, n, wait)
-		}, true
+		do, ok = func(s *Supervisor, ctx context.Context, e errand) (Outcome, error) { return s.scaleUnit(ctx, e, n) }, true
 	}
 	if count := r.URL.Query().Get("canary"); verb == "restart" && count != "" {
-		do = func(s *Supervisor, ctx context.Context, name string, wait bool) (Outcome, error) {
-			return s.canaryUnit(ctx, name, count, wait)
+		do = func(s *Supervisor, ctx context.Context, e errand) (Outcome, error) {
+			return s.canaryUnit(ctx, e, count)
 		}
 	}
 	if !ok {
@@ -191,17 +190,21 @@ func (s *Supervisor) postVerb(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
-	wait := r.URL.Query().Get("wait") != "false"
+	e := errand{unit: name, wait: r.URL.Query().Get("wait") != "false", id: r.URL.Query().Get("request")}
+	if len(e.id) > maxErrandID {
+		reply(w, http.StatusBadRequest, &APIError{Text: fmt.Sprintf("request: longer than %d bytes", maxErrandID)})
+		return
+	}
 	var out any
 	var err error
 	switch prove := r.URL.Query().Get("prove") == "true"; {
-	case prove && !wait:
+	case prove && !e.wait:
 		reply(w, http.StatusBadRequest, &APIError{Text: "prove: there is nothing to look at without waiting"})
 		return
 	case prove:
-		out, err = s.proven(ctx, name, func(ctx context.Context) (Outcome, error) { return do(s, ctx, name, true) })
+		out, err = s.proven(ctx, name, func(ctx context.Context) (Outcome, error) { return do(s, ctx, e) })
 	default:
-		out, err = do(s, ctx, name, wait)
+		out, err = do(s, ctx, e)
 	}
 	switch {
 	case errors.Is(err, errNoUnit):
@@ -218,7 +221,13 @@ func (s *Supervisor) postReload(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusConflict, &APIError{Text: err.Error()})
 		return
 	}
-	reply(w, http.StatusOK, Outcome{Outcome: Done})
+	reply(w, http.StatusOK, ReloadOutcome{Outcome: Outcome{Outcome: Done}})
+}
+
+// A ReloadOutcome is what POST /v1/reload answers.
+type ReloadOutcome struct {
+	Outcome
+	Warnings []string `json:"warnings,omitempty"` // what the files ask for and living sockets do not take: it needs new sockets
 }
 
 // getEvents sends the kept events and, unless follow=false, those to come, a JSON

@@ -106,11 +106,11 @@ func TestSiblingsAreSpreadOverCPUs(t *testing.T) {
 		}
 		f.do("start", "web", Done)
 		check("as many as CPUs", true)
-		if out, err := f.s.scaleUnit(t.Context(), "web", n+1, true); err != nil || out.Outcome != Done {
+		if out, err := f.s.scaleUnit(t.Context(), errand{unit: "web", wait: true}, n+1); err != nil || out.Outcome != Done {
 			t.Fatal(out, err)
 		}
 		check("one more", false)
-		if out, err := f.s.scaleUnit(t.Context(), "web", n, true); err != nil || out.Outcome != Done {
+		if out, err := f.s.scaleUnit(t.Context(), errand{unit: "web", wait: true}, n); err != nil || out.Outcome != Done {
 			t.Fatal(out, err)
 		}
 		check("as many again", true)

@@ -127,7 +127,7 @@ func (tr *tree) story() {
 	if err := os.WriteFile(extra, append(text, "[socket.x]\nlisten = [\"unix://./extra.sock\", \"tcp://127.0.0.1:0\"]\n"...), 0o644); err != nil {
 		tr.t.Fatal(err)
 	}
-	tr.insist("reload", tr.client.Reload)
+	tr.insist("reload", func(ctx context.Context) error { _, err := tr.client.Reload(ctx, patience); return err })
 	if _, err := ask("unix", filepath.Join(tr.dir, "extra.sock")); err != nil {
 		tr.t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func (tr *tree) story() {
 		tr.t.Errorf("stopped, and is %+v, %v", st, err)
 	}
 	os.Remove(extra)
-	tr.insist("reload", tr.client.Reload)
+	tr.insist("reload", func(ctx context.Context) error { _, err := tr.client.Reload(ctx, patience); return err })
 	tr.verb("web", "start", Done)
 }
 

@@ -140,7 +140,7 @@ func TestStopAfterReloadOutlivesACrash(t *testing.T) {
 		t.Fatalf("%+v, %v", inv.Children, err)
 	}
 	f.s.ask(t.Context(), func() error { f.s.keeper = deafKeeper{f.keeper}; return nil }) // it dies before the stop signal is sent
-	if _, err := verbs["stop"](f.s, t.Context(), "web", false); err != nil {
+	if _, err := verbs["stop"](f.s, t.Context(), errand{unit: "web"}); err != nil {
 		t.Fatal(err)
 	}
 	f.crash()

@@ -129,7 +129,7 @@ restart = "no"
 // ask asks for a verb and does not wait for what becomes of it.
 func (f *fixture) ask(verb, unit string) {
 	f.t.Helper()
-	if _, err := verbs[verb](f.s, f.t.Context(), unit, false); err != nil {
+	if _, err := verbs[verb](f.s, f.t.Context(), errand{unit: unit}); err != nil {
 		f.t.Fatalf("%s %s: %v", verb, unit, err)
 	}
 }

@@ -163,7 +163,7 @@ per_instance = true
 	f.awaitState("web", 1, "ready")
 	scale := func(n int) {
 		t.Helper()
-		if out, err := f.s.scaleUnit(t.Context(), "web", n, true); err != nil || out.Outcome != Done {
+		if out, err := f.s.scaleUnit(t.Context(), errand{unit: "web", wait: true}, n); err != nil || out.Outcome != Done {
 			t.Fatalf("scale to %d: %+v, %v", n, out, err)
 		}
 	}

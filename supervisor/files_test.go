@@ -30,7 +30,7 @@ func TestDiskThatHangs(t *testing.T) {
 	if st := f.unit("slow"); st.State != "stopped" {
 		t.Errorf("stopped, and %s", st.State)
 	}
-	if _, err := f.s.startUnit(t.Context(), "slow", false); err != nil {
+	if _, err := f.s.startUnit(t.Context(), errand{unit: "slow"}); err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, filepath.Join(f.dir, "vars"), "TEST_DISK=back\n")

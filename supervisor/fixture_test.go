@@ -272,7 +272,7 @@ func (f *fixture) do(verb, unit, outcome string) Outcome {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	out, err := verbs[verb](f.s, ctx, unit, true)
+	out, err := verbs[verb](f.s, ctx, errand{unit: unit, wait: true})
 	if err != nil {
 		f.t.Fatalf("%s %s: %v", verb, unit, err)
 	}

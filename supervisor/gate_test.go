@@ -155,7 +155,7 @@ func TestGateCommandThatHangs(t *testing.T) {
 	g.say("")
 	out := make(chan Outcome, 1)
 	go func() {
-		o, _ := verbs["restart"](g.s, t.Context(), "web", true)
+		o, _ := verbs["restart"](g.s, t.Context(), errand{unit: "web", wait: true})
 		out <- o
 	}()
 	waitFor(t, "a check", func() bool { return aliveOf(t, dir+"/pids") == 2 })

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -43,6 +42,8 @@ type Proof struct {
 type ProvenOutcome struct {
 	Outcome
 	Proof *Proof `json:"proof,omitempty"`
+	// NoProof is why there is none: the client says so, if the supervisor has ended meanwhile.
+	NoProof string `json:"no_proof,omitempty"`
 }
 
 // String is the proof in one line.
@@ -87,7 +88,7 @@ func (s *Supervisor) proven(ctx context.Context, name string, do func(context.Co
 	}
 	after, _ := s.Unit(name)
 	proof := p.result(after)
-	return ProvenOutcome{out, &proof}, nil
+	return ProvenOutcome{Outcome: out, Proof: &proof}, nil
 }
 
 // prove looks until the change is done and queues have been empty since, or for a
@@ -243,15 +244,4 @@ func netCounter(file, protocol, name string) (n uint64) {
 		}
 	}
 	return n
-}
-
-// Prove does a verb, waits for its outcome, and asks for a proof of what clients met.
-// params are the verb's own, such as canary or instances; nil is none.
-func (c *Client) Prove(ctx context.Context, name, verb string, params url.Values, timeout time.Duration) (ProvenOutcome, error) {
-	q := url.Values{"prove": {"true"}, "timeout": {timeout.String()}}
-	for k, v := range params {
-		q[k] = v
-	}
-	var out ProvenOutcome
-	return out, c.do(ctx, "POST", "/v1/units/"+url.PathEscape(name)+"/"+verb+"?"+q.Encode(), &out)
 }

@@ -136,6 +136,7 @@ func (s *Supervisor) recall(conf *units.Unit, read readState, held map[string]in
 		return u
 	}
 	u.machine, u.removed, u.canary, u.begun = saved.Machine, saved.Removed, saved.Canary, !saved.New
+	u.canaryEnd, u.heard = saved.CanaryEnd, saved.Heard
 	u.resize()
 	u.recallFacts(saved)
 	for _, k := range read.sockets {

@@ -31,7 +31,7 @@ func TestRetireWhereNothingIsSteered(t *testing.T) {
 			queued := f.unit("web").Sockets[1].Queued
 			done := make(chan error, 1)
 			go func() {
-				out, err := f.s.scaleUnit(t.Context(), "web", 1, true)
+				out, err := f.s.scaleUnit(t.Context(), errand{unit: "web", wait: true}, 1)
 				if err == nil && out.Outcome != Done {
 					err = fmt.Errorf("%+v", out)
 				}
@@ -77,7 +77,7 @@ func TestRetiredInstanceComesBack(t *testing.T) {
 		defer c.Close()
 	}
 	for _, n := range []int{1, 2} {
-		if _, err := f.s.scaleUnit(t.Context(), "web", n, false); err != nil {
+		if _, err := f.s.scaleUnit(t.Context(), errand{unit: "web"}, n); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -15,12 +15,14 @@ import (
 // A savedUnit is what the keeper keeps of a unit: enough for another supervisor to
 // go on.
 type savedUnit struct {
-	Version int
-	Machine *machine.Unit
-	Sockets json.RawMessage // []savedSocket
-	Removed bool            `json:",omitempty"`
-	Canary  *canary         `json:",omitempty"`
-	New     bool            `json:",omitempty"` // its life has not begun: sockets may be held, nothing was started
+	Version   int
+	Machine   *machine.Unit
+	Sockets   json.RawMessage // []savedSocket
+	Removed   bool            `json:",omitempty"`
+	Canary    *canary         `json:",omitempty"`
+	CanaryEnd string          `json:",omitempty"`
+	Heard     []heard         `json:",omitempty"`
+	New       bool            `json:",omitempty"` // its life has not begun: sockets may be held, nothing was started
 
 	// For people.
 	LastCode int                  `json:",omitempty"`
@@ -113,7 +115,7 @@ func (s *Supervisor) save(u *unit) error {
 			return err
 		}
 	}
-	saved := savedUnit{Version: stateVersion, Machine: u.machine, Sockets: u.savedSockets, Removed: u.removed, New: !u.begun, Canary: u.canary}
+	saved := savedUnit{Version: stateVersion, Machine: u.machine, Sockets: u.savedSockets, Removed: u.removed, New: !u.begun, Canary: u.canary, CanaryEnd: u.canaryEnd, Heard: u.heard}
 	u.saveFacts(&saved)
 	state, err := json.Marshal(saved)
 	if err != nil {

@@ -15,11 +15,11 @@ const maxInstances = 1024
 // scaleUnit changes how many instances a unit has, until its file changes. Sockets
 // of new instances are bound first; those of instances that are too many are closed
 // when their processes have left and their queues have been moved.
-func (s *Supervisor) scaleUnit(ctx context.Context, name string, instances int, wait bool) (Outcome, error) {
+func (s *Supervisor) scaleUnit(ctx context.Context, e errand, instances int) (Outcome, error) {
 	if instances < 1 || instances > maxInstances {
 		return Outcome{}, fmt.Errorf("instances: %d is not in 1..%d", instances, maxInstances)
 	}
-	err := s.wish(ctx, name, func(u *unit) (machine.Event, error) {
+	_, err := s.wish(ctx, e, func(u *unit) (machine.Event, error) {
 		if err := u.canary.busy(); err != nil {
 			return nil, err
 		}
@@ -28,7 +28,7 @@ func (s *Supervisor) scaleUnit(ctx context.Context, name string, instances int, 
 	if err != nil {
 		return Outcome{}, err
 	}
-	return s.await(ctx, name, wait, func(st UnitStatus) (string, string) {
+	return s.await(ctx, e, func(st UnitStatus) (string, string) {
 		if len(st.Instances) != instances {
 			return "", ""
 		}
@@ -64,8 +64,8 @@ func (s *Supervisor) scale(u *unit, instances int) (machine.Event, error) {
 
 // pauseUnit holds callers in the queues: nobody is started until resume. Processes
 // that live go on.
-func (s *Supervisor) pauseUnit(ctx context.Context, name string, wait bool) (Outcome, error) {
-	err := s.wish(ctx, name, func(u *unit) (machine.Event, error) {
+func (s *Supervisor) pauseUnit(ctx context.Context, e errand) (Outcome, error) {
+	_, err := s.wish(ctx, e, func(u *unit) (machine.Event, error) {
 		if !u.machine.Up {
 			return nil, errors.New("it is stopped; there is nothing to pause")
 		}
@@ -74,12 +74,12 @@ func (s *Supervisor) pauseUnit(ctx context.Context, name string, wait bool) (Out
 	if err != nil {
 		return Outcome{}, err
 	}
-	st, _ := s.Unit(name)
+	st, _ := s.Unit(e.unit)
 	text := room(st)
-	if wait {
-		text += "; " + s.outlook(ctx, name)
+	if e.wait {
+		text += "; " + s.outlook(ctx, e.unit)
 	}
-	return Outcome{name, Done, text}, nil
+	return Outcome{e.unit, Done, text}, nil
 }
 
 // room says how much the queues can still hold.
@@ -93,12 +93,12 @@ func room(st UnitStatus) string {
 	return fmt.Sprintf("%d connections wait, %d more fit", queued, max(0, backlog-queued))
 }
 
-func (s *Supervisor) resumeUnit(ctx context.Context, name string, wait bool) (Outcome, error) {
-	err := s.wish(ctx, name, func(*unit) (machine.Event, error) { return machine.Resume{}, nil })
+func (s *Supervisor) resumeUnit(ctx context.Context, e errand) (Outcome, error) {
+	_, err := s.wish(ctx, e, func(*unit) (machine.Event, error) { return machine.Resume{}, nil })
 	if err != nil {
 		return Outcome{}, err
 	}
-	return s.await(ctx, name, wait, func(st UnitStatus) (string, string) {
+	return s.await(ctx, e, func(st UnitStatus) (string, string) {
 		if !st.Up {
 			return Done, "it is stopped"
 		}

@@ -224,7 +224,7 @@ func TestScaleUnderLoad(t *testing.T) {
 	rounds := 0
 	for range 5 {
 		for _, n := range []int{8, 2, 4} {
-			out, err := f.s.scaleUnit(ctx, "web", n, true)
+			out, err := f.s.scaleUnit(ctx, errand{unit: "web", wait: true}, n)
 			if err != nil || out.Outcome != Done {
 				t.Fatalf("scale to %d: %+v, %v\n%s", n, out, err, f.log)
 			}
@@ -251,7 +251,7 @@ func TestScaleUnderLoad(t *testing.T) {
 func TestScaleFromOneSteers(t *testing.T) {
 	f := newFixture(t, "web", fmt.Sprintf(siblings, "", 1, `restart = "no"`))
 	f.do("start", "web", Done)
-	if out, err := f.s.scaleUnit(t.Context(), "web", 3, true); err != nil || out.Outcome != Done {
+	if out, err := f.s.scaleUnit(t.Context(), errand{unit: "web", wait: true}, 3); err != nil || out.Outcome != Done {
 		t.Fatalf("%+v, %v", out, err)
 	}
 	f.steered("web")
@@ -269,7 +269,7 @@ func TestScaleFromOneSteers(t *testing.T) {
 		f.crash()
 		f.start()
 	}
-	if out, err := f.s.scaleUnit(t.Context(), "web", 1, true); err != nil || out.Outcome != Done {
+	if out, err := f.s.scaleUnit(t.Context(), errand{unit: "web", wait: true}, 1); err != nil || out.Outcome != Done {
 		t.Fatalf("%+v, %v", out, err)
 	}
 	if st := f.unit("web"); len(st.Instances) != 1 || len(st.Sockets) != 1 {
@@ -283,7 +283,7 @@ func TestScaleDownOfIdleInstances(t *testing.T) {
 	f := newFixture(t, "web", strings.Replace(fmt.Sprintf(siblings, "", 4, ""), `start = "boot"`, `start = "demand"`, 1))
 	f.steered("web")
 	for _, n := range []int{2, 3, 1} {
-		if out, err := f.s.scaleUnit(t.Context(), "web", n, true); err != nil || out.Outcome != Done {
+		if out, err := f.s.scaleUnit(t.Context(), errand{unit: "web", wait: true}, n); err != nil || out.Outcome != Done {
 			t.Fatalf("scale to %d: %+v, %v", n, out, err)
 		}
 	}

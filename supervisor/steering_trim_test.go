@@ -31,7 +31,7 @@ func TestGroupForgetsWhatIsClosed(t *testing.T) {
 				}
 				defer c.Close()
 			}
-			if out, err := f.s.scaleUnit(t.Context(), "web", 2, true); err != nil || out.Outcome != Done {
+			if out, err := f.s.scaleUnit(t.Context(), errand{unit: "web", wait: true}, 2); err != nil || out.Outcome != Done {
 				t.Fatalf("%+v, %v", out, err)
 			}
 			err := f.s.ask(t.Context(), func() error { return f.s.units["web"].groups[0].steer.Leave(2) })

@@ -48,6 +48,7 @@ type unit struct {
 	savedSockets json.RawMessage // sockets as they are saved; nil: to be made again
 	before       []byte          // until it has been resumed: the state that a supervisor before us has saved
 	wished       wish            // as it is on record
+	heard        []heard         // the last errands, oldest first
 
 	published atomic.Pointer[UnitStatus]
 }

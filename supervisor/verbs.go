@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/machine"
 )
@@ -27,7 +28,7 @@ type Outcome struct {
 
 var errNoUnit = errors.New("no such unit")
 
-type verb func(s *Supervisor, ctx context.Context, name string, wait bool) (Outcome, error)
+type verb func(s *Supervisor, ctx context.Context, e errand) (Outcome, error)
 
 var verbs = map[string]verb{
 	"start":   (*Supervisor).startUnit,
@@ -40,34 +41,47 @@ var verbs = map[string]verb{
 	"abort":   (*Supervisor).abortUnit,
 }
 
-// wish gives a unit's machine an event, in the loop.
-func (s *Supervisor) wish(ctx context.Context, name string, event func(*unit) (machine.Event, error)) error {
-	return s.ask(ctx, func() error {
-		u := s.units[name]
+// wish gives a unit's machine an event, in the loop; an errand that was heard before
+// brings about no more. It returns the errand as it was heard first.
+func (s *Supervisor) wish(ctx context.Context, e errand, event func(*unit) (machine.Event, error)) (h heard, err error) {
+	err = s.ask(ctx, func() error {
+		u := s.units[e.unit]
 		if u == nil || u.removed {
 			return errNoUnit
 		}
 		if u.conf.Service == nil {
-			return fmt.Errorf("unit %s only holds sockets; there is nothing to start or stop", name)
+			return fmt.Errorf("unit %s only holds sockets; there is nothing to start or stop", e.unit)
 		}
 		if s.stopping {
 			return errors.New("sockd is stopping")
 		}
+		var again bool
+		if h, again = u.recallErrand(e.id); again {
+			return nil
+		}
+		h = heard{ID: e.id, At: time.Now(), Upto: u.machine.LastGen}
 		ev, err := event(u)
-		if err != nil || ev == nil {
+		if err != nil {
 			return err
+		}
+		u.noteErrand(h)
+		if ev == nil {
+			s.commit(u, nil)
+			return nil
 		}
 		s.handle(u, ev)
 		s.noteWish(u)
 		s.settleFollowing()
 		return nil
 	})
+	return h, err
 }
 
 // await looks at a unit whenever something changes until judge has made up its
 // mind or the context ends.
-func (s *Supervisor) await(ctx context.Context, name string, wait bool, judge func(UnitStatus) (outcome, because string)) (Outcome, error) {
-	if !wait {
+func (s *Supervisor) await(ctx context.Context, e errand, judge func(UnitStatus) (outcome, because string)) (Outcome, error) {
+	name := e.unit
+	if !e.wait {
 		return Outcome{name, Asked, ""}, nil
 	}
 	for {
@@ -89,12 +103,12 @@ func (s *Supervisor) await(ctx context.Context, name string, wait bool, judge fu
 	}
 }
 
-func (s *Supervisor) startUnit(ctx context.Context, name string, wait bool) (Outcome, error) {
-	err := s.wish(ctx, name, func(*unit) (machine.Event, error) { return machine.Start{}, nil })
+func (s *Supervisor) startUnit(ctx context.Context, e errand) (Outcome, error) {
+	_, err := s.wish(ctx, e, func(*unit) (machine.Event, error) { return machine.Start{}, nil })
 	if err != nil {
 		return Outcome{}, err
 	}
-	return s.await(ctx, name, wait, func(st UnitStatus) (string, string) { return settled(st) })
+	return s.await(ctx, e, func(st UnitStatus) (string, string) { return settled(st) })
 }
 
 // settled: every instance is where it should be, or one of them has failed.
@@ -114,23 +128,17 @@ func settled(st UnitStatus) (outcome, because string) {
 	return outcome, ""
 }
 
-func (s *Supervisor) stopUnit(ctx context.Context, name string, wait bool) (Outcome, error) {
-	asked := map[uint64]bool{} // generations
-	err := s.wish(ctx, name, func(u *unit) (machine.Event, error) {
-		for _, in := range u.machine.Instances {
-			for _, r := range in.Runs {
-				asked[r.Gen] = true
-			}
-		}
-		return machine.Stop{}, nil
-	})
+func (s *Supervisor) stopUnit(ctx context.Context, e errand) (Outcome, error) {
+	asked, err := s.wish(ctx, e, func(*unit) (machine.Event, error) { return machine.Stop{}, nil })
 	if err != nil {
 		return Outcome{}, err
 	}
-	return s.await(ctx, name, wait, func(st UnitStatus) (string, string) {
+	return s.await(ctx, e, func(st UnitStatus) (string, string) {
 		for _, in := range st.Instances {
-			if len(in.Runs) > 0 {
-				return "", ""
+			for _, r := range in.Runs {
+				if !st.Up || r.Gen <= asked.Upto {
+					return "", ""
+				}
 			}
 		}
 		if st.Up {
@@ -141,11 +149,11 @@ func (s *Supervisor) stopUnit(ctx context.Context, name string, wait bool) (Outc
 }
 
 // force says what it took to end runs that did not leave by themselves; "" if nothing.
-func force(st UnitStatus, asked map[uint64]bool) string {
+func force(st UnitStatus, asked heard) string {
 	var texts []string
 	for _, in := range st.Instances {
 		exit := in.LastExit
-		if exit == nil || !asked[exit.Gen] {
+		if exit == nil || exit.Gen > asked.Upto || exit.Time.Before(asked.At) {
 			continue
 		}
 		if exit.Signal == "SIGKILL" {
@@ -158,19 +166,17 @@ func force(st UnitStatus, asked map[uint64]bool) string {
 	return strings.Join(texts, "; ")
 }
 
-func (s *Supervisor) restartUnit(ctx context.Context, name string, wait bool) (Outcome, error) {
-	var upto uint64
-	err := s.wish(ctx, name, func(u *unit) (machine.Event, error) {
-		upto = u.machine.LastGen
+func (s *Supervisor) restartUnit(ctx context.Context, e errand) (Outcome, error) {
+	h, err := s.wish(ctx, e, func(u *unit) (machine.Event, error) {
 		if !u.machine.Up {
 			return machine.Start{}, nil
 		}
-		return machine.Replace{Upto: upto}, nil
+		return machine.Replace{Upto: u.machine.LastGen}, nil
 	})
 	if err != nil {
 		return Outcome{}, err
 	}
-	return s.await(ctx, name, wait, replaced(upto))
+	return s.await(ctx, e, replaced(h.Upto))
 }
 
 // replaced judges a replacement of the generations up to upto.
@@ -199,12 +205,13 @@ func replaced(upto uint64) func(UnitStatus) (outcome, because string) {
 }
 
 // reloadUnit sends a unit's reload signal to its ready runs.
-func (s *Supervisor) reloadUnit(ctx context.Context, name string, wait bool) (Outcome, error) {
-	sent := 0
-	err := s.wish(ctx, name, func(u *unit) (machine.Event, error) {
+func (s *Supervisor) reloadUnit(ctx context.Context, e errand) (Outcome, error) {
+	said := "signal sent"
+	_, err := s.wish(ctx, e, func(u *unit) (machine.Event, error) {
+		sent := 0
 		sig := u.conf.Service.ReloadSignal
 		if sig == 0 {
-			return nil, fmt.Errorf("unit %s has no reload_signal; add one, or use restart", name)
+			return nil, fmt.Errorf("unit %s has no reload_signal; add one, or use restart", e.unit)
 		}
 		for _, in := range u.machine.Instances {
 			for _, m := range in.Runs {
@@ -214,10 +221,11 @@ func (s *Supervisor) reloadUnit(ctx context.Context, name string, wait bool) (Ou
 				}
 			}
 		}
+		said = fmt.Sprintf("signal sent to %d processes", sent)
 		return nil, nil
 	})
 	if err != nil {
 		return Outcome{}, err
 	}
-	return Outcome{name, Done, fmt.Sprintf("signal sent to %d processes", sent)}, nil
+	return Outcome{e.unit, Done, said}, nil
 }

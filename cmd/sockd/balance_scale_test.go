@@ -66,7 +66,7 @@ func TestBalanceReload(t *testing.T) {
 	y := b.under(t, func() error {
 		for i := range rounds {
 			b.write(fmt.Sprintf("backlog = %d\nkeep_alive = %v\nno_delay = %v", 2048+i, i%2 == 0, i%3 == 0))
-			if err := b.client.Reload(t.Context()); err != nil {
+			if _, err := b.client.Reload(t.Context(), patience); err != nil {
 				return err
 			}
 			if is := inodes(); !slices.Equal(was, is) {

@@ -64,11 +64,11 @@ func newVerb(verb string) *cobra.Command {
 			}
 			c := client(cmd)
 			if len(args) == 0 {
-				if err := c.Reload(cmd.Context()); err != nil {
+				out, err := c.Reload(cmd.Context(), timeout)
+				if err != nil {
 					return said(err)
 				}
-				fmt.Println("reloaded")
-				return nil
+				return p.reloaded(out)
 			}
 			one := func(name string) error {
 				if p.prove {

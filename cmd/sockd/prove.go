@@ -54,5 +54,26 @@ func (p *proving) conclude(verb string, out supervisor.ProvenOutcome) error {
 	if out.Proof != nil {
 		fmt.Fprintf(os.Stdout, "%s: %s\n", out.Unit, out.Proof)
 	}
+	if p.prove && out.NoProof != "" {
+		fmt.Fprintf(os.Stderr, "sockd: %s: no proof: %s\n", out.Unit, out.NoProof)
+	}
 	return err
+}
+
+// reloaded says what became of reading all files again.
+func (p *proving) reloaded(out supervisor.ReloadOutcome) error {
+	if p.output == "json" {
+		if err := printJSON(os.Stdout, out); err != nil {
+			return err
+		}
+	} else if out.Outcome.Outcome == supervisor.Done {
+		fmt.Println("reloaded")
+		for _, w := range out.Warnings {
+			fmt.Fprintln(os.Stderr, "sockd: warning: "+w)
+		}
+	}
+	if out.Outcome.Outcome == supervisor.TimedOut {
+		return &exitError{code: exitTimedOut, text: "not known whether the files were read again: " + out.Because, hint: "see `sockd status`"}
+	}
+	return nil
 }
