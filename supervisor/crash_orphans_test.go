@@ -10,44 +10,58 @@ import (
 	"testing"
 )
 
-// The supervisor that takes up what a killed keeper has left dies while it does so: the
-// next one goes on, and nothing is started a second time.
+// The supervisor that takes up what a killed keeper has left, or ends it, dies while it
+// does so: the next one goes on, and there is never a second copy.
 func TestCrashWhileOrphansAreTaken(t *testing.T) {
-	rounds := 4
+	rounds := 2
 	if testing.Short() {
 		rounds = 1
 	}
 	if *points > 2 {
 		rounds = 60
 	}
-	for i := range rounds {
-		skip := 1 + rand.IntN(40)
-		if rounds == 60 {
-			skip = i + 1
+	for _, how := range []string{Adopt, End} {
+		for i := range rounds {
+			skip := 1 + rand.IntN(40)
+			if rounds == 60 {
+				skip = i + 1
+			}
+			crashOverOrphans(t, how, skip)
 		}
-		first := growTree(t)
-		first.awaitControl()
-		first.served()
-		first.ready("web", "work")
-		born := bornIn(first.dir)
-		first.cmd.Process.Kill()
-		first.cmd.Wait() // until its supervisor has noticed
-		tr := plantTree(t, first.dir, fmt.Sprint("TEST_SKIP=", skip))
-		tr.awaitControl()
-		tr.served()
-		tr.ready("web", "work")
-		if now := bornIn(tr.dir); !maps.Equal(now, born) {
-			t.Errorf("processes were %v and are %v", born, now)
-		}
-		tr.stop(born)
-		if text := tr.log.String(); strings.Contains(text, "is not heard") || strings.Contains(text, "output is lost") || strings.Contains(text, `"level":"ERROR"`) {
-			t.Error("something went wrong")
-		}
-		if t.Failed() {
-			t.Fatalf("after it had died at visit %d of any point: %v\n%s", skip, deathsIn(filepath.Join(tr.dir, "deaths")), tr.log.String())
-		}
+		t.Logf("promise N5: %d supervisors died over what a killed keeper had left (%s), there was one copy of each service", rounds, how)
 	}
-	t.Logf("promise N5: %d supervisors died while they took up what a killed keeper had left, no service was started a second time", rounds)
+}
+
+func crashOverOrphans(t *testing.T, how string, skip int) {
+	first := growTree(t)
+	first.awaitControl()
+	first.served()
+	first.ready("web", "work")
+	want := bornIn(first.dir)
+	first.cmd.Process.Kill()
+	first.cmd.Wait() // until its supervisor has noticed
+	tr := plantTree(t, first.dir, fmt.Sprint("TEST_SKIP=", skip), "TEST_ORPHANS="+how)
+	tr.awaitControl()
+	tr.served()
+	tr.ready("web", "work")
+	now := bornIn(tr.dir)
+	if how == End {
+		want["web.2"], want["work.2"] = now["web.2"], now["work.2"]
+	}
+	if !maps.Equal(now, want) {
+		t.Errorf("processes %v, want %v", now, want)
+	}
+	if how == End {
+		delete(now, "web.1")
+		delete(now, "work.1")
+	}
+	tr.stop(now)
+	if text := tr.log.String(); strings.Contains(text, "is not heard") || strings.Contains(text, "output is lost") || strings.Contains(text, `"level":"ERROR"`) {
+		t.Error("something went wrong")
+	}
+	if t.Failed() {
+		t.Fatalf("%s: after it had died at visit %d of any point: %v\n%s", how, skip, deathsIn(filepath.Join(tr.dir, "deaths")), tr.log.String())
+	}
 }
 
 // ready waits until units are.

@@ -54,7 +54,7 @@ func superviseAndDie(k *Keeper) error {
 	m.choose()
 	crashpoint = m.passing
 	s := New(Config{Keeper: k, Load: func() (*units.Set, error) { return units.Load(dir) }, RuntimeDir: filepath.Join(dir, "run"),
-		Output: os.Stdout, Format: JSON, Log: slog.New(slog.NewJSONHandler(k, nil))})
+		Orphans: os.Getenv("TEST_ORPHANS"), Output: os.Stdout, Format: JSON, Log: slog.New(slog.NewJSONHandler(k, nil))})
 	s.keeper = &mortal{s.keeper, m}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	go func() {

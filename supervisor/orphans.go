@@ -63,8 +63,17 @@ func (s *Supervisor) findOrphans(dir *runtimeDir, inv keeper.Inventory) (o *orph
 	s.storedSockets(inv, o)
 	var end []*orphan
 	for _, r := range record.Runs {
-		if slices.ContainsFunc(inv.Children, func(c keeper.Child) bool { return c.ID == r.ID }) {
-			o.runs = append(o.runs, &orphan{r, nil})
+		if i := slices.IndexFunc(inv.Children, func(c keeper.Child) bool { return c.ID == r.ID }); i >= 0 {
+			switch c := inv.Children[i]; {
+			case c.Last == 0 && s.cfg.Orphans != End:
+				o.runs = append(o.runs, &orphan{r, nil})
+			case !ended(c):
+				end = append(end, &orphan{r, nil})
+			default:
+				for _, ev := range c.Pending {
+					s.keeper.Acknowledge(ev)
+				}
+			}
 			continue
 		}
 		p := r.Find()

@@ -54,9 +54,11 @@ func (s *Supervisor) stopOf(id keeper.ID) (sig unix.Signal, grace time.Duration)
 func (s *Supervisor) endOrphans(list []*orphan) {
 	left := map[keeper.ID]*leaving{}
 	for _, r := range list {
-		r.process.Close()
-		if err := s.keeper.Adopt(r.Survivor); err != nil {
-			continue // it has just ended by itself
+		if r.process != nil {
+			r.process.Close()
+			if err := s.keeper.Adopt(r.Survivor); err != nil {
+				continue // it has just ended by itself
+			}
 		}
 		sig, grace := s.stopOf(r.ID)
 		left[r.ID] = &leaving{by: time.Now().Add(grace)}
