@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/machine"
@@ -84,30 +83,31 @@ func (s *Supervisor) openAll(dir *runtimeDir, inv keeper.Inventory, fresh bool) 
 	return control, nil
 }
 
-// openSockets binds what is missing, unit by unit, and releases what is too much.
+// openSockets binds what is missing, unit by unit, and then releases what is too much.
 func (s *Supervisor) openSockets() error {
 	var problems []error
 	var bindings []*binding
+	var gone []*socket
 	for _, u := range s.sorted() {
 		if u.removed {
 			continue
 		}
 		b, err := s.bind(u, u.conf, u.instances(), nil)
-		var gone []*socket
 		if err == nil {
-			gone, err = s.commitBinding(b)
+			var g []*socket
+			g, err = s.commitBinding(b)
+			gone, bindings = append(gone, g...), append(bindings, b)
 		}
-		if err != nil {
-			problems = append(problems, err)
-			continue
-		}
-		s.release(gone)
-		u.released()
-		b.leaving = nil
-		b.before = slices.DeleteFunc(slices.Clone(b.before), func(k *socket) bool { return slices.Contains(gone, k) })
-		bindings = append(bindings, b)
+		problems = append(problems, err)
 	}
-	return errors.Join(append(problems, s.settleBindings(bindings...))...)
+	if err := s.settleBindings(bindings...); err != nil {
+		return errors.Join(append(problems, err)...)
+	}
+	s.release(gone)
+	for _, b := range bindings {
+		b.unit.released()
+	}
+	return errors.Join(problems...)
 }
 
 // takeOver has the keeper go on with what a killed one has left, keep its own record
