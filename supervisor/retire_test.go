@@ -18,7 +18,7 @@ func TestRetireWhereNothingIsSteered(t *testing.T) {
 			f.do("start", "web", Done)
 			address := f.address("web", "http")
 			second := f.unit("web").Instances[1].Runs[0].Pid
-			syscall.Kill(second, syscall.SIGSTOP)
+			suspend(t, second)
 			var clients []net.Conn
 			for f.unit("web").Sockets[1].Queued < 5 {
 				c, err := net.Dial("tcp", address)
@@ -68,7 +68,7 @@ func TestRetiredInstanceComesBack(t *testing.T) {
 	f := newFixture(t, "web", fmt.Sprintf(siblings, "", 2, ""))
 	f.do("start", "web", Done)
 	address := f.address("web", "http")
-	syscall.Kill(f.unit("web").Instances[1].Runs[0].Pid, syscall.SIGSTOP)
+	suspend(t, f.unit("web").Instances[1].Runs[0].Pid)
 	for f.unit("web").Sockets[1].Queued == 0 { // so that it does not retire at once
 		c, err := net.Dial("tcp", address)
 		if err != nil {

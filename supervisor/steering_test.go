@@ -132,7 +132,7 @@ func TestQueueOfACrashedSiblingIsServedByOthers(t *testing.T) {
 	}
 	address := f.address("web", "http")
 	victim := f.unit("web").Instances[0].Runs[0].Pid
-	syscall.Kill(victim, syscall.SIGSTOP)
+	suspend(t, victim)
 	// Connect until fifty wait on the stopped one.
 	var waiting []net.Conn
 	for f.unit("web").Sockets[0].Queued < 50 {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"syscall"
 	"testing"
 
 	"github.com/sockd/sockd/supervisor/internal/steer"
@@ -23,7 +22,7 @@ func TestGroupForgetsWhatIsClosed(t *testing.T) {
 				t.Skip("queues can be moved here: net.ipv4.tcp_migrate_req is 1")
 			}
 			address := f.address("web", "http")
-			syscall.Kill(f.unit("web").Instances[2].Runs[0].Pid, syscall.SIGSTOP)
+			suspend(t, f.unit("web").Instances[2].Runs[0].Pid)
 			for f.unit("web").Sockets[2].Queued == 0 {
 				c, err := net.Dial("tcp", address)
 				if err != nil {

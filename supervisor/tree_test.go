@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -122,7 +123,8 @@ listen = "unix://./x.sock"
 	}
 }
 
-// suspend stops a process as kill -STOP does, and waits until it stands still.
+// suspend stops a process as kill -STOP does, and waits until it stands still: until
+// one of its threads has taken the signal, the others go on, and accept.
 func suspend(t *testing.T, pid int) {
 	t.Helper()
 	if pid <= 1 { // a process group, or everybody
@@ -130,8 +132,11 @@ func suspend(t *testing.T, pid int) {
 	}
 	syscall.Kill(pid, syscall.SIGSTOP)
 	waitFor(t, "the stop", func() bool {
-		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		return strings.Contains(string(text), ") T ")
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		return len(threads) > 0 && !slices.ContainsFunc(threads, func(stat string) bool {
+			text, err := os.ReadFile(stat)
+			return err == nil && !strings.Contains(string(text), ") T ")
+		})
 	})
 }
 

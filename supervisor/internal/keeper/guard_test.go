@@ -68,6 +68,7 @@ func (g *guarded) says(want string) string {
 // A stopped supervisor reads nothing: the keeper goes on hearing signals, kills it when
 // the watchdog says so, and the next one is told what it was told.
 func TestStoppedSupervisorDoesNotStopItsKeeper(t *testing.T) {
+	t.Parallel()
 	g := guard(t, "GUARD_ROLE=mute")
 	g.says("stops")
 	g.signal(unix.SIGTERM)
@@ -83,6 +84,7 @@ func TestStoppedSupervisorDoesNotStopItsKeeper(t *testing.T) {
 // Safe mode lasts until somebody says otherwise: news without an acknowledgement, a
 // long life and a death do not end it, SIGHUP does.
 func TestSafeModeLasts(t *testing.T) {
+	t.Parallel()
 	healed := filepath.Join(t.TempDir(), "healed")
 	g := guard(t, "GUARD_ROLE=dying", "GUARD_HEALED="+healed)
 	var pid int
@@ -90,7 +92,7 @@ func TestSafeModeLasts(t *testing.T) {
 	select {
 	case line := <-g.lines:
 		t.Fatalf("then %q", line)
-	case <-time.After(3 * guardWatchdog): // it is not killed: nothing is to be heard
+	case <-time.After(2 * guardWatchdog): // it is not killed: nothing is to be heard
 	}
 	ok(t, unix.Kill(pid, unix.SIGKILL))
 	if rest := g.says("safe"); !strings.Contains(rest, "SIGKILL") {
@@ -107,5 +109,5 @@ func TestSafeModeLasts(t *testing.T) {
 	g.says("ordinary")
 	g.signal(unix.SIGTERM)
 	g.says("code 0 <nil>")
-	t.Logf("promise N9: safe mode outlived %v without an acknowledgement and the death of its supervisor, and ended with SIGHUP twice of 2", 3*guardWatchdog)
+	t.Logf("promise N9: safe mode outlived %v without an acknowledgement and the death of its supervisor, and ended with SIGHUP twice of 2", 2*guardWatchdog)
 }
