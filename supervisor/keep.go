@@ -105,9 +105,9 @@ type Keeper struct {
 	safe   string
 	orders chan os.Signal
 
-	handed  atomic.Bool // an upgrade is under way
-	leaving atomic.Bool // and this supervisor ends for it
-	goesOn  atomic.Bool // it could not go on where another had left off: yet another may
+	handed  atomic.Pointer[string] // the id of the upgrade that is under way; nil: there is none
+	leaving atomic.Bool            // and this supervisor ends for it
+	goesOn  atomic.Bool            // it could not go on where another had left off: yet another may
 }
 
 // Attach returns the keeper that has started this process, or nil if none has. It

@@ -26,7 +26,11 @@ type UnitStatus struct {
 	Instances []InstanceStatus `json:"instances"`
 	Sockets   []SocketStatus   `json:"sockets"`
 	LastGen   uint64           `json:"last_generation"`
-	trial     canary
+
+	// RuntimeDir is the folder of a supervisor that is not on the usual one: `sockd status` says so.
+	RuntimeDir string `json:"runtime_dir,omitempty"`
+
+	trial canary
 }
 
 // An InstanceStatus says how one instance is.

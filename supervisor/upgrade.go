@@ -83,7 +83,7 @@ func (s *Supervisor) prepareUpgrade(r UpgradeRequest) (*Upgrade, error) {
 
 // handOver gives the keeper the file to go on with.
 func (k *Keeper) handOver(id string, f *os.File) error {
-	if !k.handed.CompareAndSwap(false, true) {
+	if !k.handed.CompareAndSwap(nil, &id) {
 		return errors.New("an upgrade is under way")
 	}
 	raw, err := f.SyscallConn()
@@ -93,7 +93,7 @@ func (k *Keeper) handOver(id string, f *os.File) error {
 	var result error
 	err = raw.Control(func(fd uintptr) { result = k.remote.Upgrade(id, int(fd)) })
 	if err = errors.Join(err, result); err != nil {
-		k.handed.Store(false)
+		k.handed.Store(nil)
 	}
 	return err
 }
@@ -133,21 +133,30 @@ func (s *Supervisor) leave() error {
 }
 
 // getUpgrade waits, while the client does, until it is known what has become of the
-// upgrade with that id; without one, it says what is known of the last.
+// upgrade with that id, 404 if there was none; without one, it says what is known of the
+// last.
 func (s *Supervisor) getUpgrade(w http.ResponseWriter, r *http.Request) {
 	id := r.URL.Query().Get("id")
 	if s.cfg.Keeper == nil {
 		reply(w, http.StatusNotFound, &APIError{Text: "there is no keeper, and so no upgrade"})
 		return
 	}
+	late := time.After(time.Second) // the first that a new supervisor hears of its keeper is the upgrade; it may be on its way
 	for {
 		o, changed := s.cfg.Keeper.remote.Outcome()
 		if id == "" || o.ID == id && o.Outcome != UnderWay {
 			reply(w, http.StatusOK, Upgrade{ID: o.ID, To: s.cfg.Build.Version, Outcome: o.Outcome, Because: o.Because})
 			return
 		}
+		mine := s.cfg.Keeper.handed.Load()
+		if known := id == o.ID || mine != nil && id == *mine; !known && (o.ID != "" || late == nil) {
+			reply(w, http.StatusNotFound, &APIError{Text: fmt.Sprintf("no upgrade here has the id %q; without an id the last one is told", id)})
+			return
+		}
 		select {
 		case <-changed:
+		case <-late:
+			late = nil
 		case <-r.Context().Done():
 			return
 		case <-s.quit:

@@ -9,17 +9,12 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sockd/sockd/supervisor"
 	"github.com/spf13/cobra"
 )
-
-// client returns a client for the supervisor that the flags name.
-func client(cmd *cobra.Command) *supervisor.Client {
-	dir, _ := baseDir(cmd)
-	return supervisor.NewClient(dir)
-}
 
 // said turns an error of the control API into one with the documented exit code.
 func said(err error) error {
@@ -27,6 +22,8 @@ func said(err error) error {
 	switch {
 	case errors.Is(err, supervisor.ErrNotRunning):
 		return &exitError{code: exitNotRunning, text: err.Error(), hint: "start it with `sockd run`, or name its folder with --runtime-dir"}
+	case errors.Is(err, supervisor.ErrDenied):
+		return &exitError{code: exitFailed, text: err.Error(), hint: "ask as that user, for instance with sudo, or name the folder of a sockd of yours with --runtime-dir"}
 	case errors.As(err, &api) && api.Status == http.StatusNotFound:
 		return &exitError{code: exitNoUnit, text: api.Text}
 	case errors.Is(err, context.DeadlineExceeded):
@@ -57,13 +54,19 @@ func newVerb(verb string) *cobra.Command {
 	if verb == "reload" {
 		use, check = "reload [UNIT…]", cobra.ArbitraryArgs
 	}
-	cmd := &cobra.Command{Use: use, Short: verbTexts[verb], Args: argsOrMisuse(check),
+	cmd := &cobra.Command{Use: use, Short: verbTexts[verb], Args: argsOrMisuse(check), ValidArgsFunction: completeUnits,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := p.check(noWait); err != nil {
+			if err := p.check(noWait, timeout); err != nil {
 				return err
 			}
-			c := client(cmd)
+			if err := checkCanary(cmd, canary); err != nil {
+				return err
+			}
 			if len(args) == 0 {
+				c, err := clientFor(cmd, "")
+				if err != nil {
+					return err
+				}
 				out, err := c.Reload(cmd.Context(), timeout)
 				if err != nil {
 					return said(err)
@@ -71,6 +74,10 @@ func newVerb(verb string) *cobra.Command {
 				return p.reloaded(out)
 			}
 			one := func(name string) error {
+				c, err := clientFor(cmd, name)
+				if err != nil {
+					return err
+				}
 				if p.prove {
 					params := url.Values{}
 					if canary != "" {
@@ -107,21 +114,37 @@ func newVerb(verb string) *cobra.Command {
 	return cmd
 }
 
+// checkCanary finds misuse; whether a unit has so many instances its supervisor knows.
+func checkCanary(cmd *cobra.Command, count string) error {
+	if !cmd.Flags().Changed("canary") {
+		return nil
+	}
+	number, percent := strings.CutSuffix(count, "%")
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 || percent && n > 100 {
+		return misuse("--canary: %q is neither a number of instances nor a share such as 25%%", count)
+	}
+	return nil
+}
+
 func newScale() *cobra.Command {
 	var noWait bool
 	var timeout time.Duration
 	var p proving
 	cmd := &cobra.Command{Use: "scale UNIT N", Short: "Change how many instances a unit has, until its file changes",
-		Args: argsOrMisuse(cobra.ExactArgs(2)),
+		Args: argsOrMisuse(cobra.ExactArgs(2)), ValidArgsFunction: completeUnit,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := p.check(noWait); err != nil {
+			if err := p.check(noWait, timeout); err != nil {
 				return err
 			}
 			n, err := strconv.Atoi(args[1])
 			if err != nil || n < 1 || n > 1024 {
 				return misuse("%q is no number of instances in 1..1024", args[1])
 			}
-			c := client(cmd)
+			c, err := clientFor(cmd, args[0])
+			if err != nil {
+				return err
+			}
 			if p.prove {
 				return p.do(cmd.Context(), c, args[0], "scale", url.Values{"instances": {args[1]}}, timeout)
 			}

@@ -205,6 +205,14 @@ func TestMisuse(t *testing.T) {
 		{"restart", exitMisuse, "requires at least 1 arg"},
 		{"status -o xml", exitMisuse, "neither text nor json"},
 		{"schema x", exitMisuse, "unknown command"},
+		{"restart web --canary abc", exitMisuse, "neither a number of instances nor a share"},
+		{"restart web --canary 0", exitMisuse, "neither a number of instances nor a share"},
+		{"restart web --timeout 0s", exitMisuse, "--timeout: 0s is no time to wait"},
+		{"scale web 2 --timeout -1s", exitMisuse, "--timeout: -1s is no time to wait"},
+		{"upgrade --timeout 0s", exitMisuse, "--timeout: 0s is no time to wait"},
+		{"completion", exitMisuse, "accepts 1 arg"},
+		{"completion tcsh", exitMisuse, `no completion for "tcsh"; there is one for bash, zsh, fish, powershell`},
+		{"version -o xml", exitMisuse, "neither text nor json"},
 	} {
 		_, stderr, code := sockd(t, dir, strings.Fields(c.args)...)
 		if code != c.code || !strings.Contains(stderr, c.says) {

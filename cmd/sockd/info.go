@@ -25,14 +25,24 @@ func newSchema() *cobra.Command {
 }
 
 func newVersion() *cobra.Command {
-	return &cobra.Command{
+	var output string
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  argsOrMisuse(cobra.NoArgs),
-		Run: func(cmd *cobra.Command, args []string) {
-			fmt.Fprintf(os.Stdout, "sockd %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := textOrJSON(output); err != nil {
+				return err
+			}
+			if output == "json" {
+				return printJSON(os.Stdout, map[string]string{"version": version(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH})
+			}
+			_, err := fmt.Fprintf(os.Stdout, "sockd %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
 		},
 	}
+	outputFlag(cmd, &output)
+	return cmd
 }
 
 // buildVersion is set by the linker for a release: -ldflags "-X main.buildVersion=v1.2.3".

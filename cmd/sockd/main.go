@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/sockd/sockd/supervisor"
 	"github.com/spf13/cobra"
@@ -100,12 +101,21 @@ notices. It reads one TOML file for each unit.`,
 		return &exitError{code: exitMisuse, text: err.Error(), hint: "see `" + cmd.CommandPath() + " --help`"}
 	})
 	root.PersistentFlags().String("runtime-dir", "", "folder of the control socket (SOCKD_RUNTIME_DIR)")
-	root.AddCommand(newRun(), newCheck(), newStatus(), newSchema(), newVersion(), newScale(), newUpgrade(), newSockets(), newDoctor())
+	root.AddCommand(newRun(), newCheck(), newStatus(), newSchema(), newVersion(), newScale(), newUpgrade(), newSockets(), newDoctor(), newCompletion())
 	for _, verb := range []string{"start", "stop", "restart", "reload", "pause", "resume", "promote", "abort"} {
 		root.AddCommand(newVerb(verb))
 	}
+	root.CompletionOptions.DisableDefaultCmd = true // ours says misuse where it is
 	root.SetHelpCommandGroupID("")
 	return root
+}
+
+// positive refuses a time that is none.
+func positive(flag string, d time.Duration) error {
+	if d <= 0 {
+		return misuse("%s: %v is no time to wait; say for instance 30s", flag, d)
+	}
+	return nil
 }
 
 // argsOrMisuse makes cobra's complaints about arguments exit with 2.

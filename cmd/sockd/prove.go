@@ -25,7 +25,10 @@ func (p *proving) flags(cmd *cobra.Command, verb string) {
 	}
 }
 
-func (p *proving) check(noWait bool) error {
+func (p *proving) check(noWait bool, timeout time.Duration) error {
+	if err := positive("--timeout", timeout); err != nil {
+		return err
+	}
 	if p.prove && noWait {
 		return misuse("--prove waits for the outcome; leave --no-wait out")
 	}

@@ -13,7 +13,7 @@ import (
 func newSockets() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:   "sockets [UNIT…]",
+		Use: "sockets [UNIT…]", ValidArgsFunction: completeUnits,
 		Short: "Say how the held sockets are: queues, drops, shares",
 		Long: `One line for each held socket. QUEUED is connections that wait, of how many that may;
 of a udp socket it is bytes. DROPS is what the kernel has turned away or thrown away

@@ -17,7 +17,7 @@ func newStatus() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "status [UNIT…]",
-		Short: "Say how units are",
+		Short: "Say how units are", ValidArgsFunction: completeUnits,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := textOrJSON(output); err != nil {
 				return err
@@ -41,7 +41,7 @@ func statuses(cmd *cobra.Command, names []string) ([]supervisor.UnitStatus, erro
 	all := []supervisor.UnitStatus{}
 	var notRunning error
 	running := false
-	for _, dir := range runtimeDirs(cmd) {
+	for i, dir := range runtimeDirs(cmd) {
 		some, err := supervisor.NewClient(dir).Units(cmd.Context())
 		switch {
 		case errors.Is(err, supervisor.ErrNotRunning):
@@ -53,6 +53,11 @@ func statuses(cmd *cobra.Command, names []string) ([]supervisor.UnitStatus, erro
 			return nil, said(err)
 		}
 		running = true
+		for j := range some {
+			if i > 0 {
+				some[j].RuntimeDir = dir
+			}
+		}
 		all = append(all, some...)
 	}
 	if !running {
@@ -76,8 +81,32 @@ func statuses(cmd *cobra.Command, names []string) ([]supervisor.UnitStatus, erro
 	return chosen, nil
 }
 
-// printStatus writes a line for each instance and each socket.
+// printStatus writes a line for each instance and each socket, for each supervisor by
+// itself; of one that is not on the usual folder it says where.
 func printStatus(w io.Writer, all []supervisor.UnitStatus, now time.Time, colour bool) error {
+	if len(all) == 0 {
+		return printUnits(w, all, now)
+	}
+	for first := 0; first < len(all); {
+		last := first + 1
+		for last < len(all) && all[last].RuntimeDir == all[first].RuntimeDir {
+			last++
+		}
+		if first > 0 {
+			fmt.Fprintln(w)
+		}
+		if dir := all[first].RuntimeDir; dir != "" {
+			fmt.Fprintf(w, "%s:\n", printable(dir))
+		}
+		if err := printUnits(w, all[first:last], now); err != nil {
+			return err
+		}
+		first = last
+	}
+	return nil
+}
+
+func printUnits(w io.Writer, all []supervisor.UnitStatus, now time.Time) error {
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, "UNIT\tSTATE\tFOR\tPID\tSTARTS\tWHY")
 	for _, u := range all {

@@ -5,7 +5,9 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -296,9 +298,40 @@ func TestUpgradeToWhatDoesNotWork(t *testing.T) {
 	if stdout, stderr, code := sockd(t, dir, "upgrade"); code != exitDone || stdout != "upgraded from v1.1.0 to v1.1.0\n" {
 		t.Errorf("after all that, to itself: %d %q %q", code, stdout, stderr)
 	}
+	if stdout, stderr, code := sockd(t, dir, "upgrade", "-o", "json"); code != exitDone || !strings.Contains(stdout, `"outcome": "done"`) {
+		t.Errorf("once more: %d %q %q", code, stdout, stderr)
+	}
+	if status, answer := getOver(t, dir, "/v1/upgrade?id=zzz"); status != http.StatusNotFound || !strings.Contains(answer, `\"zzz\"`) {
+		t.Errorf("an upgrade that never was: %d %q", status, answer)
+	}
 	clients.end(t)
 	r.signal(syscall.SIGTERM)
 	if code := r.wait(); code != 0 {
 		t.Errorf("ended with %d", code)
 	}
+}
+
+// getOver asks a running sockd over its control socket.
+func getOver(t *testing.T, dir, path string) (status int, answer string) {
+	t.Helper()
+	ctx, stop := context.WithTimeout(t.Context(), patience)
+	defer stop()
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", filepath.Join(dir, "run", supervisor.ControlSocket))
+	}}}
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://sockd"+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(body)
 }
