@@ -109,9 +109,17 @@ func (l *Ledger) Save(unit string, state []byte) error {
 	if state == nil {
 		delete(l.states, unit)
 	} else {
-		l.states[unit] = append([]byte{}, state...)
+		l.states[unit] = keepIn(l.states[unit], state)
 	}
 	return nil
+}
+
+// keepIn copies state, into the memory of the one before if that is about as large.
+func keepIn(before, state []byte) []byte {
+	if n := cap(before); before == nil || n < len(state) || n > 2*len(state)+64 {
+		before = make([]byte, 0, len(state)+len(state)/8)
+	}
+	return append(before[:0], state...)
 }
 
 // Inventory implements Keeper.
@@ -148,18 +156,25 @@ func (l *Ledger) Events() <-chan Event { return l.events }
 
 // Acknowledge implements Keeper.
 func (l *Ledger) Acknowledge(ev Event) error {
+	l.strike(ev)
+	return nil
+}
+
+// strike is Acknowledge, and says whether the run has been struck off the list.
+func (l *Ledger) strike(ev Event) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := l.runs[ev.ID]
 	if c == nil {
-		return nil
+		return false
 	}
 	had := len(c.Pending)
 	c.Pending = slices.DeleteFunc(c.Pending, func(p Event) bool { return p.Kind == ev.Kind })
-	if len(c.Pending) < had && ev.Kind != Execed {
-		delete(l.runs, ev.ID)
+	if len(c.Pending) == had || ev.Kind == Execed {
+		return false
 	}
-	return nil
+	delete(l.runs, ev.ID)
+	return true
 }
 
 // Close implements Keeper for what the ledger holds.

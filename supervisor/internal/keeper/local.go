@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -125,6 +126,7 @@ func (l *Local) Spawn(id ID, p Process) error {
 		giveBack()
 		r.live(starting, err)
 	})
+	runtime.Gosched() // the start goes first, and then what else the caller has to do
 	return nil
 }
 

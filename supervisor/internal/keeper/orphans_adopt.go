@@ -80,6 +80,15 @@ func (l *Local) Release(name string) error {
 	return l.Ledger.Release(name)
 }
 
+// Acknowledge implements Keeper. The record, too, has a run until then: of a dead one
+// that it still has, whoever reads it finds nothing.
+func (l *Local) Acknowledge(ev Event) error {
+	if l.strike(ev) {
+		l.journal.end(ev.ID)
+	}
+	return nil
+}
+
 // note puts a run that is about to be started into the record.
 func (l *Local) note(r *run, p Process, fds []int, output int, leaf *sys.Leaf) {
 	s := Survivor{ID: r.id, Mark: r.mark, Leaf: leaf.Saved()}

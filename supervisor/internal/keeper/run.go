@@ -3,6 +3,7 @@ package keeper
 import (
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -62,7 +63,6 @@ func (r *run) born(fork func() (*sys.Starting, *sys.Leaf, error)) (*sys.Starting
 // through the gate, and leaves when the exec is known.
 func (r *run) live(s *sys.Starting, err error) {
 	if err != nil {
-		r.l.journal.end(r.id)
 		r.l.Post(failed(r.id, err))
 		r.l.gate.leave()
 		return
@@ -84,7 +84,6 @@ func (r *run) live(s *sys.Starting, err error) {
 	r.finish(main)
 	r.bury(main)
 	r.removeLeaf()
-	r.l.journal.end(r.id)
 	r.l.Post(failed(r.id, failure))
 }
 
@@ -98,13 +97,13 @@ func (r *run) follow(main *sys.Process) {
 	r.l.gate.enter()
 	defer r.l.gate.leave()
 	r.bury(main)
-	r.l.journal.end(r.id)
 	ev := Event{ID: r.id, Kind: Exited, Pid: main.Pid, Code: status.Code, Signal: status.Signal, Core: status.Core, Killed: len(r.killed)}
 	if err != nil {
 		ev.Code, ev.Err = -1, err.Error()
 	}
 	r.l.Post(ev)
-	r.removeLeaf() // its emptiness is known; whoever waits for the end need not wait for this
+	runtime.Gosched() // its emptiness is known; whoever waits for the end need not wait for this
+	r.removeLeaf()
 }
 
 func failed(id ID, err error) Event {
