@@ -217,11 +217,12 @@ func (s *Supervisor) postVerb(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Supervisor) postReload(w http.ResponseWriter, r *http.Request) {
-	if err := s.Reload(r.Context()); err != nil {
+	warnings, err := s.reload(r.Context())
+	if err != nil {
 		reply(w, http.StatusConflict, &APIError{Text: err.Error()})
 		return
 	}
-	reply(w, http.StatusOK, ReloadOutcome{Outcome: Outcome{Outcome: Done}})
+	reply(w, http.StatusOK, ReloadOutcome{Outcome: Outcome{Outcome: Done}, Warnings: warnings})
 }
 
 // A ReloadOutcome is what POST /v1/reload answers.

@@ -17,19 +17,28 @@ import (
 // ones are closed. All or nothing: on any problem it returns it, and nothing has
 // changed.
 func (s *Supervisor) Reload(ctx context.Context) error {
+	_, err := s.reload(ctx)
+	return err
+}
+
+// reload is Reload; it says too what the files ask for and living sockets do not take.
+func (s *Supervisor) reload(ctx context.Context) (warnings []string, err error) {
 	if s.cfg.Load == nil {
-		return errors.New("reload: this supervisor does not read its units from files")
+		return nil, errors.New("reload: this supervisor does not read its units from files")
 	}
 	set, err := s.cfg.Load()
 	if err != nil {
 		s.log.Error("not reloaded", "err", err)
-		return err
+		return nil, err
 	}
-	err = s.ask(ctx, func() error { return s.apply(set) })
+	err = s.ask(ctx, func() (err error) {
+		warnings, err = s.apply(set)
+		return err
+	})
 	if err != nil {
 		s.log.Error("not reloaded", "err", err)
 	}
-	return err
+	return warnings, err
 }
 
 // A reloading is all that will change, once it is known that it can.
@@ -47,32 +56,32 @@ type respecified struct {
 	replace bool
 }
 
-// apply makes the units be as set says.
-func (s *Supervisor) apply(set *units.Set) error {
+// apply makes the units be as set says. Warnings are of options that cannot be changed.
+func (s *Supervisor) apply(set *units.Set) (warnings []string, err error) {
 	if s.stopping {
-		return errors.New("reload: sockd is stopping")
+		return nil, errors.New("reload: sockd is stopping")
 	}
 	plan, err := s.plan(set)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	passing("reload: bound")
 	if err := s.saveReloading(set); err != nil {
 		for _, b := range plan.bindings {
 			b.undo()
 		}
-		return fmt.Errorf("reload: not saved: %w", err)
+		return nil, fmt.Errorf("reload: not saved: %w", err)
 	}
 	gone, err := s.hold(plan)
 	if err != nil {
 		s.keeper.Save(reloadState, nil)
-		return err
+		return nil, err
 	}
 	s.cfg.Units = set
 	passing("reload: held")
 	s.steerAll(keeper.Inventory{})
 	for _, c := range plan.changed {
-		s.respec(s.units[c.conf.Name], c.conf, c.replace)
+		warnings = append(warnings, s.respec(s.units[c.conf.Name], c.conf, c.replace)...)
 	}
 	for _, u := range plan.removed {
 		u.removed = true
@@ -94,7 +103,7 @@ func (s *Supervisor) apply(set *units.Set) error {
 	s.publishUnits()
 	s.keeper.Save(reloadState, nil)
 	s.log.Info("reloaded", "units", len(set.Units), "added", len(plan.added), "removed", len(plan.removed), "changed", len(plan.changed))
-	return nil
+	return warnings, nil
 }
 
 // plan binds every socket that will be needed, or says why it cannot.
@@ -149,19 +158,19 @@ func (s *Supervisor) plan(set *units.Set) (*reloading, error) {
 	return p, nil
 }
 
-// respec lets a unit go on as conf says.
-func (s *Supervisor) respec(u *unit, conf *units.Unit, replace bool) {
+// respec lets a unit go on as conf says, and warns of options that cannot be changed.
+func (s *Supervisor) respec(u *unit, conf *units.Unit, replace bool) (warnings []string) {
 	begins := u.removed || u.conf.Service == nil
 	if u.canary != nil {
 		u.canary, u.canaryEnd = nil, "its file has changed"
 	}
 	u.conf, u.removed = conf, false
-	s.changeOptions(u)
+	warnings = s.changeOptions(u)
 	s.changeFlows(u)
 	s.spreadSockets(u)
 	if conf.Service == nil {
 		s.handle(u, machine.Stop{})
-		return
+		return warnings
 	}
 	u.stopSignal = conf.Service.StopSignal
 	var upto uint64
@@ -174,10 +183,11 @@ func (s *Supervisor) respec(u *unit, conf *units.Unit, replace bool) {
 	}
 	s.noteWish(u)
 	s.rewatch(u)
+	return warnings
 }
 
 // changeOptions gives the sockets that a unit keeps the options that its file has now.
-func (s *Supervisor) changeOptions(u *unit) {
+func (s *Supervisor) changeOptions(u *unit) (warnings []string) {
 	was := make([]*sys.Options, len(u.sockets))
 	for i, k := range u.sockets {
 		was[i] = k.options
@@ -189,8 +199,10 @@ func (s *Supervisor) changeOptions(u *unit) {
 		}
 		for _, w := range sys.ChangeOptions(k.fd, was[i], k.options) {
 			s.log.Warn("option not changed", "unit", u.conf.Name, "socket", k.where(), "err", w)
+			warnings = append(warnings, fmt.Sprintf("unit %s: socket %s: %s: %s", u.conf.Name, k.name, k.where(), w))
 		}
 	}
+	return warnings
 }
 
 // start begins a new unit's life.

@@ -185,7 +185,7 @@ func (s *Supervisor) goOnReloading(inv keeper.Inventory) {
 	set := &units.Set{}
 	err := json.Unmarshal(state, &set.Units)
 	if err == nil {
-		err = s.apply(set)
+		_, err = s.apply(set)
 	}
 	if err != nil {
 		s.log.Error("not reloaded", "err", err)

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/sockd/sockd/supervisor"
+)
+
+// What a reload cannot change on a living socket it says, to who has asked for it.
+func TestReloadSaysWhatItCannotChange(t *testing.T) {
+	dir := t.TempDir()
+	address := freePort(t)
+	unit := func(option string) string {
+		return "[service]\nexec = \"cat\"\n[socket.http]\nlisten = \"tcp://" + address + "\"\n" + option
+	}
+	write(t, dir, "cat.toml", unit(""))
+	start(t, dir, "run", "cat.toml").line("cat@1 idle")
+	write(t, dir, "cat.toml", unit("reuse_port = true\n"))
+	stdout, stderr, code := sockd(t, dir, "reload")
+	if code != 0 || stdout != "reloaded\n" || !strings.Contains(stderr, "warning: unit cat: socket http: tcp://"+address+": reuse_port: stays as it was") {
+		t.Errorf("%d %q %q", code, stdout, stderr)
+	}
+	write(t, dir, "cat.toml", unit("reuse_addr = false\n"))
+	stdout, _, code = sockd(t, dir, "reload", "-o", "json")
+	var out supervisor.ReloadOutcome
+	if err := json.Unmarshal([]byte(stdout), &out); code != 0 || err != nil || out.Outcome.Outcome != supervisor.Done || len(out.Warnings) != 2 {
+		t.Errorf("%d %v %s", code, err, stdout)
+	}
+	if stdout, stderr, code := sockd(t, dir, "reload"); code != 0 || stdout != "reloaded\n" || stderr != "" {
+		t.Errorf("with nothing changed: %d %q %q", code, stdout, stderr)
+	}
+}
