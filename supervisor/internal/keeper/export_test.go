@@ -70,3 +70,41 @@ func (f *FuzzSession) Handle(o byte, body []byte, fds []int) error {
 	}
 	return err
 }
+
+// Take has it take what the supervisor has sent.
+func (f *FuzzSession) Take() error {
+	m, err := f.s.wire.read()
+	if err != nil {
+		return err
+	}
+	return f.s.handle(m)
+}
+
+// SaveFrame is a request as it is sent.
+func SaveFrame(unit string, state []byte) []byte {
+	return frame(opSave, func(p *packer) { p.text(unit); p.flag(true); p.bytes(state) })
+}
+
+// AcknowledgeFrame is one too.
+func AcknowledgeFrame(ev Event) []byte {
+	return frame(opAcknowledge, func(p *packer) { p.event(ev); p.bytes(nil) })
+}
+
+func frame(o op, pack func(*packer)) []byte {
+	p := packer{[]byte{byte(o), 0, 0, wireVersion}}
+	pack(&p)
+	return p.b
+}
+
+// Batched makes one request of a Hold of a descriptor for each name; of what is cut
+// off its end; and of a Save.
+func Batched(unit string, cut int, names ...string) (o byte, body []byte) {
+	var b batch
+	for _, name := range names {
+		p := packer{}
+		p.text(name)
+		b.add(message{op: opHold, body: p.b, fds: []int{-1}})
+	}
+	b.add(message{op: opSave, body: SaveFrame(unit, []byte("state"))[frameHeader:]})
+	return byte(opBatch), b.body[:len(b.body)-cut]
+}

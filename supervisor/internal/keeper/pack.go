@@ -27,8 +27,30 @@ func each[T any](l []T, do func(T)) {
 // An unpacker reads one. After the first thing that does not fit, everything is
 // empty and bad is set: what is read is judged once, at the end.
 type unpacker struct {
-	b   []byte
-	bad bool
+	b    []byte
+	bad  bool
+	seen words // nil: none is kept
+}
+
+// words are names that come again and again: each is kept once, and costs no memory
+// the next time.
+type words map[string]string
+
+// mostWords bounds them; they are forgotten then.
+const mostWords = 4096
+
+func (w words) of(b []byte) string {
+	if s, ok := w[string(b)]; ok {
+		return s
+	}
+	s := string(b)
+	if w != nil {
+		if len(w) >= mostWords {
+			clear(w)
+		}
+		w[s] = s
+	}
+	return s
 }
 
 func (u *unpacker) number() int {
@@ -62,8 +84,9 @@ func (u *unpacker) bytes() []byte {
 }
 
 func (u *unpacker) text() string { return string(u.bytes()) }
+func (u *unpacker) name() string { return u.seen.of(u.bytes()) }
 func (u *unpacker) flag() bool   { return u.number() == 1 }
-func (u *unpacker) id() ID       { return ID{u.text(), u.number(), u.count()} }
+func (u *unpacker) id() ID       { return ID{u.name(), u.number(), u.count()} }
 
 func (u *unpacker) list() []string {
 	n := u.count()
@@ -99,7 +122,7 @@ func (p *packer) event(ev Event) {
 }
 
 func (u *unpacker) event() Event {
-	return Event{ID: u.id(), Kind: Kind(u.text()), Pid: u.number(), Stage: u.text(), Err: u.text(),
+	return Event{ID: u.id(), Kind: Kind(u.name()), Pid: u.number(), Stage: u.text(), Err: u.text(),
 		Code: u.number(), Signal: u.number(), Core: u.flag(), Killed: u.number()}
 }
 

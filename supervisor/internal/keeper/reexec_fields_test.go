@@ -25,7 +25,7 @@ func TestHandoverKnowsEveryField(t *testing.T) {
 			[]string{"signals", "trial", "told", "early", "reason", "safe"}}, // safe: such a one does not serve
 		{session{}, []string{"wire", "hello"},
 			[]string{"local", "log", "outer", "writing", "bye", "again", "acked", "ended", "handed", "serving", "over",
-				"busy", "ordered", "sent", "refused"}}, // nothing is on its way then
+				"busy", "ordered", "sent", "refused", "names"}}, // nothing is on its way then
 	} {
 		typ := reflect.TypeOf(c.of)
 		for i := range typ.NumField() {

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ type Remote struct {
 
 	upgrade outcomes
 
+	batch     batch
+	corked    bool   // what is asked waits for the next Spawn, or for Uncork
 	gathering bool   // what is written waits for the next Acknowledge
 	gathered  []byte // and is this
 
@@ -68,6 +71,16 @@ func (r *Remote) tell(o op, fds []int, pack func(*packer)) error {
 	return r.tellLocked(o, fds, pack)
 }
 
+// ask tells what is going to be answered.
+func (r *Remote) ask(o op, pack func(*packer)) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.tellLocked(o, nil, pack); err != nil {
+		return err
+	}
+	return r.flush()
+}
+
 func (r *Remote) tellLocked(o op, fds []int, pack func(*packer)) error {
 	if r.names == nil {
 		return ErrClosed
@@ -76,7 +89,21 @@ func (r *Remote) tellLocked(o op, fds []int, pack func(*packer)) error {
 	if pack != nil {
 		pack(&p)
 	}
-	return r.wire.write(message{op: o, body: p.b, fds: fds})
+	m := message{op: o, body: p.b, fds: fds}
+	if !r.batch.fits(m) {
+		if err := r.flush(); err != nil {
+			return err
+		}
+	}
+	if r.corked && o.waits() && r.batch.fits(m) {
+		r.batch.add(m)
+		return nil
+	}
+	if r.batch.empty() {
+		return r.wire.write(m)
+	}
+	r.batch.add(m)
+	return r.flush()
 }
 
 // Hold implements Keeper.
@@ -91,6 +118,9 @@ func (r *Remote) Hold(name string, fd int) error {
 		return err
 	}
 	if old, ok := r.names[name]; ok && old != fd {
+		if err := r.flush(); err != nil {
+			return err
+		}
 		closeHeld(name, old)
 	}
 	r.names[name] = fd
@@ -102,6 +132,11 @@ func (r *Remote) Release(name string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if fd, ok := r.names[name]; ok {
+		if len(r.batch.fds) > 0 { // it may be among them
+			if err := r.flush(); err != nil {
+				return err
+			}
+		}
 		closeHeld(name, fd)
 		delete(r.names, name)
 	}
@@ -110,7 +145,7 @@ func (r *Remote) Release(name string) error {
 
 // Settle implements Keeper.
 func (r *Remote) Settle() error {
-	if err := r.tell(opSettle, nil, nil); err != nil {
+	if err := r.ask(opSettle, nil); err != nil {
 		return err
 	}
 	return r.answered()
@@ -145,7 +180,11 @@ func (r *Remote) Spawn(id ID, pr Process) error {
 			return fmt.Errorf("%s: no descriptor is held as %s", id, name)
 		}
 	}
-	if err := r.tellLocked(opSpawn, fds, func(p *packer) { p.id(id); p.process(pr) }); err != nil {
+	err := r.tellLocked(opSpawn, fds, func(p *packer) { p.id(id); p.process(pr) })
+	if err == nil {
+		err = r.flush() // the output is the caller's to close
+	}
+	if err != nil {
 		return err
 	}
 	r.listed[id] = true
@@ -159,7 +198,7 @@ func (r *Remote) Signal(id ID, sig unix.Signal) error {
 
 // SetMain implements Keeper.
 func (r *Remote) SetMain(id ID, pid int) error {
-	if err := r.tell(opMain, nil, func(p *packer) { p.id(id); p.number(pid) }); err != nil {
+	if err := r.ask(opMain, func(p *packer) { p.id(id); p.number(pid) }); err != nil {
 		return err
 	}
 	return r.answered()
@@ -169,7 +208,7 @@ func (r *Remote) SetMain(id ID, pid int) error {
 func (r *Remote) Adopt(s Survivor) error {
 	text, err := json.Marshal(s)
 	if err == nil {
-		err = r.tell(opAdopt, nil, func(p *packer) { p.bytes(text) })
+		err = r.ask(opAdopt, func(p *packer) { p.bytes(text) })
 	}
 	if err != nil {
 		return err
@@ -238,7 +277,7 @@ func (r *Remote) Bye(code int) error {
 
 // Inventory implements Keeper.
 func (r *Remote) Inventory() (Inventory, error) {
-	if err := r.tell(opInventory, nil, nil); err != nil {
+	if err := r.ask(opInventory, nil); err != nil {
 		return Inventory{}, err
 	}
 	select {
@@ -259,6 +298,7 @@ func (r *Remote) Close() error {
 	if r.names == nil {
 		return nil
 	}
+	r.flush()
 	for name, fd := range r.names {
 		closeHeld(name, fd)
 	}
@@ -291,7 +331,7 @@ func (r *Remote) read() {
 			r.take(&inv, u.list(), m.fds)
 		case opState:
 			unit := u.text()
-			inv.States[unit] = u.bytes()
+			inv.States[unit] = bytes.Clone(u.bytes())
 		case opChild:
 			c := u.child()
 			inv.Children = append(inv.Children, c)
@@ -344,50 +384,5 @@ func (r *Remote) take(inv *Inventory, names []string, fds []int) {
 		}
 		r.names[name] = fds[i]
 		inv.Descriptors[name] = fds[i]
-	}
-}
-
-// An eventQueue takes news at any rate and gives it to a reader at his.
-type eventQueue struct {
-	mu   sync.Mutex
-	more *sync.Cond
-	list []Event
-	end  bool
-}
-
-func (q *eventQueue) init() { q.more = sync.NewCond(&q.mu) }
-
-func (q *eventQueue) put(ev Event) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.list = append(q.list, ev)
-	q.more.Signal()
-}
-
-func (q *eventQueue) deliver(to chan<- Event, gone <-chan struct{}) {
-	go func() {
-		<-gone
-		q.mu.Lock()
-		q.end = true
-		q.more.Signal()
-		q.mu.Unlock()
-	}()
-	for {
-		q.mu.Lock()
-		for len(q.list) == 0 && !q.end {
-			q.more.Wait()
-		}
-		if q.end {
-			q.mu.Unlock()
-			return
-		}
-		ev := q.list[0]
-		q.list = q.list[1:]
-		q.mu.Unlock()
-		select {
-		case to <- ev:
-		case <-gone:
-			return
-		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/supervisor/internal/sys"
 )
 
 // What one supervisor left, the next one finds.
@@ -69,6 +70,7 @@ func TestWhatCouldNotBeHeldIsSaid(t *testing.T) {
 	hold := func(name string) (other *os.File) {
 		t.Helper()
 		held, other := pair(t)
+		held = sys.High(held) // where the keeper puts its own: above it there is none lower
 		low := limit
 		low.Cur = uint64(held) + keeper.Reserve // room for our descriptor, and not for the one that arrives
 		ok(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))

@@ -33,6 +33,7 @@ type session struct {
 	sent    chan error
 	hello   atomic.Bool
 	bye     atomic.Int64     // exit code and 1<<32 once said
+	names   words            // of units, as they came
 	refused map[string]error // what could not be held, by name
 	again   atomic.Bool      // it wants an ordinary one after it
 	acked   chan struct{}    // it said hello, or acknowledged something
@@ -70,7 +71,7 @@ func talk(l *Local, w *wire, log *slog.Logger, outer func(string)) *session {
 }
 
 func newSession(l *Local, w *wire, log *slog.Logger, outer func(string)) *session {
-	return &session{local: l, log: log, wire: w, outer: outer, refused: map[string]error{}, sent: make(chan error, 1), acked: make(chan struct{}, 1), ended: make(chan struct{}),
+	return &session{local: l, log: log, wire: w, outer: outer, names: words{}, refused: map[string]error{}, sent: make(chan error, 1), acked: make(chan struct{}, 1), ended: make(chan struct{}),
 		handed: make(chan *trial, 1), serving: make(chan chan struct{}), over: make(chan struct{})}
 }
 
@@ -94,7 +95,10 @@ func (s *session) serve() {
 // handle does one request. The message's descriptors are closed unless held. An
 // error means that the supervisor does not make sense.
 func (s *session) handle(m message) error {
-	u := unpacker{b: m.body}
+	if m.op == opBatch {
+		return s.batch(m)
+	}
+	u := unpacker{b: m.body, seen: s.names}
 	want := 0
 	if m.op == opHold || m.op == opUpgrade {
 		want = 1
@@ -150,7 +154,7 @@ func (s *session) handle(m message) error {
 		}
 		return s.answer(s.local.Adopt(sv))
 	case opSave:
-		unit, set, state := u.text(), u.flag(), u.bytes()
+		unit, set, state := u.name(), u.flag(), u.bytes()
 		if err := u.end(); err != nil {
 			return err
 		}

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
+	"sync/atomic"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,6 +36,7 @@ import (
 //	upgrade   id, with the new file             outcome   id, what became of the upgrade, why
 //	serving
 //	again
+//	batch     several of these
 //	bye       exit code                         order     a signal the keeper was sent
 //
 // Requests are taken in order and, but for inventory, settle, main and adopt, not answered:
@@ -66,6 +70,7 @@ const (
 	opWrite
 	opAgain
 	opSettle
+	opBatch
 )
 
 // wireVersion is raised when a message changes its meaning. A keeper refuses a
@@ -87,34 +92,74 @@ type message struct {
 }
 
 // A wire is one end of the socketpair. One goroutine may read and one may write.
+//
+// Go's poller would hear not only of what there is to read, but also each time the
+// other side has read something, and wake this process for nothing. So it watches an
+// epoll descriptor that is told of the former only.
 type wire struct {
-	file *os.File
-	raw  syscall.RawConn
-	out  []byte // frame under way
-	in   []byte
-	oob  []byte
+	using  sync.RWMutex // for reading: somebody is at fd
+	fd     int
+	closed atomic.Bool
+	ready  *os.File // readable when fd may be
+	raw    syscall.RawConn
+	out    []byte // frame under way
+	in     []byte
+	oob    []byte
+	take   func(uintptr) bool // receives one frame; made once, for each would be garbage
+	got    received
+	body   []byte // of the message that was read last, while it fits
 }
+
+// received is what take has received.
+type received struct {
+	n   int
+	err error
+	hdr unix.Msghdr
+	iov unix.Iovec
+}
+
+// keptBody is the size of messages, in bytes, whose memory is used again.
+const keptBody = 256 << 10
 
 func newWire(fd int) (*wire, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), "keeper")
-	raw, err := f.SyscallConn()
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, err
 	}
-	return &wire{file: f, raw: raw, out: make([]byte, 0, maxFrame), in: make([]byte, maxFrame+1), oob: make([]byte, unix.CmsgSpace(4*254))}, nil
+	err = unix.SetNonblock(epoll, true)
+	if err == nil {
+		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN})
+	}
+	if err != nil {
+		unix.Close(epoll)
+		return nil, err
+	}
+	w := &wire{fd: fd, ready: os.NewFile(uintptr(epoll), "keeper"), out: make([]byte, 0, maxFrame), in: make([]byte, maxFrame+1), oob: make([]byte, unix.CmsgSpace(4*254))}
+	if w.raw, err = w.ready.SyscallConn(); err != nil {
+		w.ready.Close()
+		return nil, err
+	}
+	w.take = w.receiveNow
+	return w, nil
 }
 
-func (w *wire) close() error { return w.file.Close() }
+// close ends what is being read and written, and then closes the descriptor.
+func (w *wire) close() error {
+	if w.closed.Swap(true) {
+		return os.ErrClosed
+	}
+	unix.Shutdown(w.fd, unix.SHUT_RDWR)
+	w.ready.Close()
+	w.using.Lock()
+	defer w.using.Unlock()
+	return unix.Close(w.fd)
+}
 
 // number is the descriptor, which stays the wire's.
-func (w *wire) number() int {
-	n := -1
-	w.raw.Control(func(fd uintptr) { n = int(fd) })
-	return n
-}
+func (w *wire) number() int { return w.fd }
 
 // write sends a message; its descriptors stay the caller's. It waits while the
 // other side does not read.
@@ -146,28 +191,36 @@ func (w *wire) write(m message) error {
 }
 
 func (w *wire) send(frame, rights []byte) error {
-	var result error
-	err := w.raw.Write(func(fd uintptr) bool {
-		for {
-			result = unix.Sendmsg(int(fd), frame, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-			if result != unix.EINTR {
-				break
-			}
+	w.using.RLock()
+	defer w.using.RUnlock()
+	for {
+		if w.closed.Load() {
+			return os.ErrClosed
 		}
-		return result != unix.EAGAIN && result != unix.ENOBUFS
-	})
-	if err != nil {
-		return err
+		switch err := unix.Sendmsg(w.fd, frame, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL); err {
+		case unix.EINTR:
+		case unix.EAGAIN: // at most two threads wait here, and close ends it
+			unix.Poll([]unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLOUT}}, -1)
+		case unix.ENOBUFS: // the kernel is short of memory, and nothing tells when that is over
+			unix.Poll([]unix.PollFd{{Fd: int32(w.fd)}}, 10)
+		default:
+			return err
+		}
 	}
-	return result
 }
 
 // errWire means that the other side has said something that makes no sense.
 var errWire = errors.New("keeper: malformed message")
 
-// read returns the next message; its descriptors are the caller's from then on. It
-// returns net.ErrClosed when the other side has gone.
+// read returns the next message; its descriptors are the caller's from then on, its
+// body is good until the next read. It returns net.ErrClosed when the other side has gone.
 func (w *wire) read() (m message, err error) {
+	m.body = w.body[:0]
+	defer func() {
+		if w.body = m.body[:0]; cap(m.body) > keptBody {
+			w.body = nil
+		}
+	}()
 	for first := true; ; first = false {
 		n, fds, err := w.receive()
 		m.fds = append(m.fds, fds...)
@@ -202,17 +255,8 @@ func (m *message) add(frame []byte, fds int, first bool) error {
 }
 
 func (w *wire) receive() (n int, fds []int, err error) {
-	var result error
-	var oobn, flags int
-	err = w.raw.Read(func(fd uintptr) bool {
-		for {
-			n, oobn, flags, _, result = unix.Recvmsg(int(fd), w.in, w.oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
-			if result != unix.EINTR {
-				break
-			}
-		}
-		return result != unix.EAGAIN
-	})
+	err = w.raw.Read(w.take)
+	n, oobn, flags, result := w.got.n, int(w.got.hdr.Controllen), int(w.got.hdr.Flags), w.got.err
 	switch {
 	case err != nil:
 		return 0, nil, err
@@ -228,6 +272,31 @@ func (w *wire) receive() (n int, fds []int, err error) {
 		return n, fds, errWire
 	}
 	return n, fds, nil
+}
+
+// receiveNow is false if there is nothing to receive. The system call is made by hand:
+// unix.Recvmsg would make room for a sender's address each time.
+func (w *wire) receiveNow(uintptr) bool {
+	w.using.RLock()
+	defer w.using.RUnlock()
+	g := &w.got
+	for {
+		if w.closed.Load() {
+			g.err = os.ErrClosed
+			return true
+		}
+		g.iov.Base, g.hdr.Iov, g.hdr.Control, g.hdr.Flags = &w.in[0], &g.iov, &w.oob[0], 0
+		g.iov.SetLen(len(w.in))
+		g.hdr.SetIovlen(1)
+		g.hdr.SetControllen(len(w.oob))
+		n, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(w.fd), uintptr(unsafe.Pointer(&g.hdr)), unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		if g.n, g.err = int(n), nil; errno != 0 {
+			g.n, g.err = 0, errno
+		}
+		if errno != unix.EINTR {
+			return errno != unix.EAGAIN
+		}
+	}
 }
 
 func rightsIn(oob []byte) (fds []int) {

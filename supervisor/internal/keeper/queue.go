@@ -1,0 +1,48 @@
+package keeper
+
+import "sync"
+
+// An eventQueue takes news at any rate and gives it to a reader at his.
+type eventQueue struct {
+	mu   sync.Mutex
+	more *sync.Cond
+	list []Event
+	end  bool
+}
+
+func (q *eventQueue) init() { q.more = sync.NewCond(&q.mu) }
+
+func (q *eventQueue) put(ev Event) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.list = append(q.list, ev)
+	q.more.Signal()
+}
+
+func (q *eventQueue) deliver(to chan<- Event, gone <-chan struct{}) {
+	go func() {
+		<-gone
+		q.mu.Lock()
+		q.end = true
+		q.more.Signal()
+		q.mu.Unlock()
+	}()
+	for {
+		q.mu.Lock()
+		for len(q.list) == 0 && !q.end {
+			q.more.Wait()
+		}
+		if q.end {
+			q.mu.Unlock()
+			return
+		}
+		ev := q.list[0]
+		q.list = q.list[1:]
+		q.mu.Unlock()
+		select {
+		case to <- ev:
+		case <-gone:
+			return
+		}
+	}
+}
