@@ -58,7 +58,7 @@ func (s *Supervisor) begin(dir *runtimeDir, inv keeper.Inventory) (control net.L
 // openAll opens output, sockets and the control socket. On a fresh start all of them
 // must be had; later, what cannot be is said, and the rest goes on.
 func (s *Supervisor) openAll(dir *runtimeDir, inv keeper.Inventory, fresh bool) (control net.Listener, err error) {
-	box, err := newOutbox(s.keeper, inv, s.cfg.Output)
+	box, err := newOutbox(s.keeper, inv, s.cfg.Output, s.sendOff)
 	if err != nil {
 		return nil, fmt.Errorf("output: %w", err)
 	}

@@ -52,6 +52,7 @@ func superviseAndDie(k *Keeper) error {
 	dir := os.Getenv("TEST_DIR")
 	m := &mortality{file: filepath.Join(dir, "deaths"), hits: number("TEST_HITS"), skip: number("TEST_SKIP")}
 	m.choose()
+	m.sendOff = k.remote.Flush
 	crashpoint = m.passing
 	s := New(Config{Keeper: k, Load: func() (*units.Set, error) { return units.Load(dir) }, RuntimeDir: filepath.Join(dir, "run"),
 		Orphans: os.Getenv("TEST_ORPHANS"), Output: os.Stdout, Format: JSON, Log: slog.New(slog.NewJSONHandler(k, nil))})
@@ -74,6 +75,8 @@ type mortality struct {
 	skip  int // if not 0: die once, at this visit of any point
 	point string
 	left  chan int // how many visits to live
+
+	sendOff func() error // brings what waits to the keeper
 }
 
 // crashPoints are those that a supervisor passes while units come, go and live. The
@@ -127,6 +130,9 @@ func (m *mortality) passing(point string) {
 	left := <-m.left - 1
 	if left == 0 {
 		note(m.file, point)
+		if rand.IntN(2) == 0 { // or it is lost, as if we had died before
+			m.sendOff()
+		}
 		unix.Kill(os.Getpid(), unix.SIGKILL)
 		select {}
 	}

@@ -82,11 +82,16 @@ func (s *Supervisor) startCheck(g *gate, fromFiles []string, ended chan error) e
 		return err
 	}
 	c := &check{run: &run{id: id, unit: r.unit, notify: -1, log: -1}, ended: ended}
-	if p.Output, err = s.openLog(c.run); err != nil {
+	o, _, err := s.takeOutfit()
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	if err := s.openLog(c.run, o); err != nil {
 		s.keeper.Release(c.run.held("log")) // if it came so far
 		return err
 	}
-	defer unix.Close(p.Output)
+	p.Output = o.log[1]
 	s.checks[id] = c
 	s.live++
 	s.processes++

@@ -18,7 +18,7 @@ import (
 type logs struct {
 	watch *sys.Watcher
 	lines *lineWriter
-	done  chan uint64   // a pipe has been read to its end: its key
+	done  chan uint64   // the pipe of a run that has ended has been read to its end: its key
 	quit  chan struct{} // closed when nobody takes done any more
 	ended chan struct{} // closed when the goroutine has ended
 
@@ -72,7 +72,7 @@ func newLogs(lines *lineWriter, keep func(source, []byte)) (*logs, error) {
 
 // add begins to read fd, the non-blocking read end of a run's log pipe, after rest,
 // the beginning of a line that a supervisor before us kept. The descriptor stays the
-// caller's; key comes back through done when it is at its end.
+// caller's; key comes back through done when it is at its end and finish was called.
 func (l *logs) add(key uint64, fd int, src source, rest []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -215,7 +215,9 @@ func (l *logs) readOnce(p *pipe, key uint64) bool {
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN) && !finishing:
 			return l.watch.Arm(p.fd, key) != nil && !l.closed()
-		default: // end of file, or nothing left of a run that has ended
+		case err == nil && !finishing: // end of file: most likely the run is about to end, and there is more to do for that
+			return false
+		default: // nothing left of a run that has ended
 			return !l.closed()
 		}
 	}

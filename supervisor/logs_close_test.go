@@ -29,7 +29,7 @@ func TestLineIsNotCutWhenTheSupervisorGoes(t *testing.T) {
 	out := &slowWriter{begun: make(chan struct{}, 16), end: make(chan struct{})}
 	k := fake.NewKeeper()
 	defer k.Close()
-	box, err := newOutbox(k, keeper.Inventory{}, out)
+	box, err := newOutbox(k, keeper.Inventory{}, out, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}

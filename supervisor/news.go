@@ -39,6 +39,9 @@ func (s *Supervisor) heard(ev keeper.Event) {
 	if err := s.keeper.Acknowledge(ev); err != nil {
 		s.log.Error("not acknowledged", "unit", ev.ID.Unit, "instance", ev.ID.Instance, "generation", ev.ID.Gen, "err", err)
 	}
+	if ev.Kind == keeper.Execed {
+		s.prepareOutfit()
+	}
 }
 
 func (s *Supervisor) runNews(u *unit, r *run, ev keeper.Event) {
@@ -53,6 +56,7 @@ func (s *Supervisor) runNews(u *unit, r *run, ev keeper.Event) {
 		s.handle(u, s.spawnFailed(r, ev.Stage, u.explain(ev, r.user)))
 	case keeper.Exited:
 		s.notifications(r, 1<<10) // last words come before the exit
+		s.cork()                  // until what follows from it has been committed
 		s.handle(u, s.exited(u, r, ev))
 	}
 }
@@ -111,6 +115,22 @@ func exitOf(ev keeper.Event, cause string) *ExitStatus {
 		exit.Signal = sys.SignalName(unix.Signal(ev.Signal))
 	}
 	return exit
+}
+
+// forwardWatch carries watch keys to the loop.
+func (s *Supervisor) forwardWatch() {
+	for {
+		keys := make([]uint64, 256)
+		n, err := s.watch.Wait(keys)
+		if err != nil {
+			return
+		}
+		select {
+		case s.fired <- keys[:n]:
+		case <-s.quit:
+			return
+		}
+	}
 }
 
 // readable takes a watch key: a socket has a caller, or a run has spoken.

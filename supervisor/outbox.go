@@ -59,9 +59,15 @@ var (
 	madeHeld  = [2]string{"output/made", "output/made+w"}
 )
 
-// newOutbox takes up the pipes that the keeper holds, or makes them.
-func newOutbox(k keeper.Keeper, inv keeper.Inventory, out io.Writer) (*outbox, error) {
-	b := &outbox{out: out, raw: -1, saved: inv.States[outState], saveOwner: func(state []byte) error { return k.Save(outState, state) }}
+// newOutbox takes up the pipes that the keeper holds, or makes them. sendOff has the
+// keeper hear at once of what it was asked.
+func newOutbox(k keeper.Keeper, inv keeper.Inventory, out io.Writer, sendOff func()) (*outbox, error) {
+	b := &outbox{out: out, raw: -1, saved: inv.States[outState]}
+	b.saveOwner = func(state []byte) error {
+		err := k.Save(outState, state)
+		sendOff()
+		return err
+	}
 	if f, ok := out.(*os.File); ok {
 		if raw, err := f.SyscallConn(); err == nil {
 			raw.Control(func(fd uintptr) { b.raw = int(fd) }) // not f.Fd: that would change its mode

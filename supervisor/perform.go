@@ -35,8 +35,10 @@ func (s *Supervisor) perform(u *unit, a machine.Action) {
 			Because: "still there after the stop timeout of " + u.machine.Spec.StopTimeout.String()})
 		s.signal(u, keeper.ID{Unit: u.conf.Name, Instance: a.Instance, Gen: a.Gen}, unix.SIGKILL)
 	case machine.Steer:
+		s.sendOff()
 		s.setWeights(u, a.Weights)
 	case machine.Flush:
+		s.sendOff()
 		s.flush(u, a.Instance)
 	case machine.AwaitEmpty:
 		s.awaitEmpty(u, a.Instance)
@@ -118,25 +120,27 @@ func (s *Supervisor) launchOrFail(r *run, fromFiles []string) {
 
 // launch does the work of spawn and names the stage that failed.
 func (s *Supervisor) launch(u *unit, r *run, fromFiles []string) (stage string, err error) {
-	address, err := s.openNotify(r)
+	o, stage, err := s.takeOutfit()
 	if err != nil {
+		return stage, err
+	}
+	defer o.close()
+	if err := s.openNotify(r, o); err != nil {
 		return "notify", err
 	}
-	out, err := s.openLog(r)
-	if err != nil {
+	if err := s.openLog(r, o); err != nil {
 		return "log", err
 	}
-	defer unix.Close(out)
 	sockets := u.socketsOf(r.id.Instance)
 	stored := s.giveStored(u, r.id.Instance)
 	if err := s.openDoor(r); err != nil {
 		return "ready", err
 	}
-	p, err := u.process(r, address, sockets, stored, fromFiles)
+	p, err := u.process(r, o.address, sockets, stored, fromFiles)
 	if err != nil {
 		return "environment", err
 	}
-	p.Output = out
+	p.Output = o.log[1]
 	if r.user = os.Getuid(); p.Credential != nil {
 		r.user = int(p.Credential.UID)
 	}
@@ -147,19 +151,14 @@ func (s *Supervisor) launch(u *unit, r *run, fromFiles []string) (stage string, 
 	return "", nil
 }
 
-// openNotify makes the run's notify socket. It is watched from the news of exec on:
+// openNotify takes the run's notify socket. It is watched from the news of exec on:
 // what a run says is told together with its pid.
-func (s *Supervisor) openNotify(r *run) (address string, err error) {
-	fd, address, err := sys.NewNotify()
-	if err != nil {
-		return "", err
+func (s *Supervisor) openNotify(r *run, o *outfit) error {
+	if err := s.keeper.Hold(r.held("notify"), o.notify); err != nil {
+		return err
 	}
-	if err := s.keeper.Hold(r.held("notify"), fd); err != nil {
-		unix.Close(fd)
-		return "", err
-	}
-	r.notify = fd
-	return address, nil
+	r.notify, o.notify = o.notify, -1
+	return nil
 }
 
 func (s *Supervisor) watchNotify(r *run) error {
@@ -170,30 +169,13 @@ func (s *Supervisor) watchNotify(r *run) error {
 	return s.watch.Arm(r.notify, r.notified)
 }
 
-// logPipe is how much a service can write while nobody reads, in bytes.
-const logPipe = 256 << 10
-
-// openLog makes the run's log pipe, hands the read end to the reader, and returns
-// the other end.
-func (s *Supervisor) openLog(r *run) (out int, err error) {
-	var p [2]int
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
-		return -1, err
+// openLog takes the run's log pipe and hands the read end to the reader.
+func (s *Supervisor) openLog(r *run, o *outfit) error {
+	if err := s.keeper.Hold(r.held("log"), o.log[0]); err != nil {
+		return err
 	}
-	unix.FcntlInt(uintptr(p[0]), unix.F_SETPIPE_SZ, logPipe) // a wish: the user's limit may be lower
-	if err = unix.SetNonblock(p[0], true); err == nil {
-		err = s.keeper.Hold(r.held("log"), p[0])
-	}
-	if err != nil {
-		closePair(p)
-		return -1, err
-	}
-	r.log = p[0]
-	if err := s.readLog(r); err != nil {
-		unix.Close(p[1])
-		return -1, err
-	}
-	return p[1], nil
+	r.log, o.log[0] = o.log[0], -1
+	return s.readLog(r)
 }
 
 // readLog lets r's log be read. Where that fails nobody reads it.
@@ -237,7 +219,7 @@ func (s *Supervisor) letGo(r *run) {
 	}
 	switch {
 	case r.log >= 0 && !r.logDone:
-		s.logs.finish(r.logKey)
+		s.unfinished = append(s.unfinished, r.logKey)
 	case r.log >= 0:
 		s.keeper.Release(r.held("log"))
 		r.log = -1

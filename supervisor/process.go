@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -97,14 +98,15 @@ func (u *unit) credential(p *keeper.Process) ([]string, error) {
 // its files, later ones winning, as in systemd.exec(5). None of sockd's own leak.
 func (u *unit) environment(account, fromFiles []string) *environ {
 	sv := u.conf.Service
-	env := &environ{at: map[string]int{}}
-	env.add(defaultPath)
+	env := &environ{}
 	if sv.InheritEnvironment {
-		for _, v := range os.Environ() {
-			if name, _, _ := strings.Cut(v, "="); !ours(name) {
-				env.add(v)
-			}
-		}
+		env.list = slices.DeleteFunc(os.Environ(), func(v string) bool { // each stands there once
+			name, _, _ := strings.Cut(v, "=")
+			return ours(name)
+		})
+	}
+	if env.find("PATH=") < 0 {
+		env.list = append(env.list, defaultPath)
 	}
 	for _, v := range account {
 		env.add(v)
@@ -126,21 +128,23 @@ func ours(name string) bool {
 }
 
 // An environ keeps each variable once, in the order of first mention.
-type environ struct {
-	list []string
-	at   map[string]int
-}
+type environ struct{ list []string }
 
 func (e *environ) set(name, value string) { e.add(name + "=" + value) }
 
 func (e *environ) add(v string) {
-	name, _, _ := strings.Cut(v, "=")
-	if i, ok := e.at[name]; ok {
+	name := v[:strings.IndexByte(v, '=')+1]
+	if i := e.find(name); i >= 0 {
 		e.list[i] = v
 		return
 	}
-	e.at[name] = len(e.list)
 	e.list = append(e.list, v)
+}
+
+// find says where the variable is whose name, with the sign behind it, that is; -1:
+// nowhere. There are some dozens: looking at each takes less than keeping an index.
+func (e *environ) find(name string) int {
+	return slices.IndexFunc(e.list, func(v string) bool { return strings.HasPrefix(v, name) })
 }
 
 // maxEnvironmentFile bounds what is read of an environment file.

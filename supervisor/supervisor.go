@@ -74,7 +74,9 @@ type Supervisor struct {
 	stale      bool   // units have come or gone since publishUnits
 	follow     []news // events that performing has brought about, not yet handled
 	untold     []Event
-	parting    []*unit // that may have gone
+	outfit     *outfit  // for the next run; nil: none has been made
+	unfinished []uint64 // logs of runs that have ended, to be read to their ends
+	parting    []*unit  // that may have gone
 	stopping   bool
 	crashed    error       // it ends without any order: nothing is released or removed
 	ended      *ExitError  // an essential unit has ended for good
@@ -182,7 +184,7 @@ func (s *Supervisor) Run(ctx context.Context) (err error) {
 	}
 	defer s.watch.Close()
 	lines := &lineWriter{out: s.cfg.Output, format: s.cfg.Format, colour: s.cfg.Colour, now: time.Now}
-	if s.logs, err = newLogs(lines, s.keepRest); err != nil {
+	if s.logs, err = newLogs(lines, func(src source, rest []byte) { s.keepRest(src, rest); s.sendOff() }); err != nil {
 		return fmt.Errorf("logs: %w", err)
 	}
 	defer func() {
@@ -211,6 +213,8 @@ func (s *Supervisor) Run(ctx context.Context) (err error) {
 	if s.cfg.Keeper != nil {
 		s.cfg.Keeper.remote.Serving()
 	}
+	s.prepareOutfit()
+	defer func() { s.outfit.close() }()
 	if err := s.loop(ctx); err != errReplaced {
 		return err
 	}
@@ -314,12 +318,14 @@ const oversleep = time.Second
 func (s *Supervisor) commit(u *unit, actions []machine.Action) {
 	u.resize()
 	u.changed(actions)
+	s.cork()
 	if err := s.save(u); err != nil { // save
 		s.log.Error("not saved", "unit", u.conf.Name, "err", err)
 	}
 	for _, a := range actions { // act
 		s.perform(u, a)
 	}
+	s.uncork()
 	s.settleStore(u)
 	s.settleGates(u)
 	s.trim(u)
@@ -339,6 +345,10 @@ func (s *Supervisor) settleFollowing() {
 		s.handle(n.unit, n.event)
 	}
 	s.follow = nil
+	for _, key := range s.unfinished { // what matters to others has been done
+		s.logs.finish(key)
+	}
+	s.unfinished = s.unfinished[:0]
 	if s.stale {
 		s.publishUnits()
 	}
@@ -375,22 +385,6 @@ func (s *Supervisor) Kill() {
 		}
 		return nil
 	})
-}
-
-// forwardWatch carries watch keys to the loop.
-func (s *Supervisor) forwardWatch() {
-	for {
-		keys := make([]uint64, 256)
-		n, err := s.watch.Wait(keys)
-		if err != nil {
-			return
-		}
-		select {
-		case s.fired <- keys[:n]:
-		case <-s.quit:
-			return
-		}
-	}
 }
 
 func (s *Supervisor) now() machine.Instant { return machine.Instant(sys.Now()) }
