@@ -166,6 +166,9 @@ func init() {
 		for fd := 3; fd < 3+number("LISTEN_FDS"); fd++ {
 			flags, _ := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 			modes += fmt.Sprint(flags & unix.O_NONBLOCK / unix.O_NONBLOCK)
+		}
+		// Of two that start together, the first to set one has seen them all as they were.
+		for fd := 3; fd < 3+number("LISTEN_FDS"); fd++ {
 			unix.SetNonblock(fd, os.Getenv("TEST_NONBLOCK") != "off")
 		}
 		fmt.Printf("gen %s fds %s modes %s\n", os.Getenv("SOCKD_GENERATION"), strings.Join(list, ","), modes)
