@@ -64,6 +64,9 @@ func parseAddress(text, dir string) (Address, *fault) {
 		if slices.Contains(networks, scheme) {
 			return Address{}, wrong("%s is not an address", quote(text)).write(`"%s://%s"`, scheme, after)
 		}
+		if !colon && (strings.Contains(text, "/") || strings.HasSuffix(text, ".sock")) {
+			return Address{}, wrong("%s is not an address", quote(text)).write("%s if you mean a path", tomlString("./"+text))
+		}
 		if !colon {
 			return Address{}, wrong("%s is not an address", quote(text)).write(`one such as ":8080", "tcp://127.0.0.1:8080" or "unix:///run/web.sock"`)
 		}

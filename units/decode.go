@@ -14,6 +14,7 @@ type source struct {
 	unit   *Unit
 	set    map[string]*node // every key that is set, by its dotted path
 	listen [][]spot         // the place of each address, as in unit.Sockets[i].Listen
+	here   map[string]spot  // the place of what may be missing on this machine: see absent
 }
 
 // A spot is a place in a file.
@@ -49,6 +50,15 @@ func parseSource(name string, text []byte) *source {
 	s.unit.Dir = folder
 	if root := s.parse(text); root != nil {
 		s.decode(root)
+	}
+	for _, name := range []string{"exec", "directory", "user", "group"} {
+		if n := s.set["service."+name]; n != nil {
+			if s.here == nil {
+				s.here = map[string]spot{}
+			}
+			line, col := s.placer.place(n.value)
+			s.here[name] = spot{line, col}
+		}
 	}
 	s.placer, s.set = nil, nil // thousands of files may wait for the last check
 	return s

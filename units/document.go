@@ -144,9 +144,17 @@ func (d *document) fromLibrary(text string, err error) {
 	if len(message) > 1 && message[0] >= 'A' && message[0] <= 'Z' && message[1] >= 'a' && message[1] <= 'z' {
 		message = strings.ToLower(message[:1]) + message[1:]
 	}
+	for _, end := range []string{`, but got '\n' instead`, `, but got '\x00' instead`} { // the library's sign for the end of the file
+		if expected, ok := strings.CutSuffix(message, end); ok {
+			message = "the line ends too early: " + expected
+		}
+	}
+	if expected, ok := strings.CutPrefix(message, "unexpected EOF; "); ok {
+		message = "the line ends too early: " + expected
+	}
 	f := wrong("%s", message)
 	switch {
-	case strings.HasPrefix(message, "expected value but found") && word == "", message == "unexpected EOF; expected value":
+	case strings.HasPrefix(message, "expected value but found") && word == "", message == "the line ends too early: expected value":
 		f.text = "a value is missing"
 	case strings.HasPrefix(message, "expected value but found"):
 		// It may have lost the first letter, looking for inf.

@@ -14,7 +14,9 @@ type keyInfo struct {
 	fallback string // the default, for people, where it is more than a value
 	systemd  string // the directive that means the same, or ""
 	meaning  string
-	min, max int64 // range of numbers, durations in ns, sizes in bytes; none if max is 0
+	min, max int64  // range of numbers, durations in ns, sizes in bytes; none if max is 0
+	least    int64  // what is not 0 is at least that; none if 0
+	tooLow   string // what to say then
 	refuse   func(syscall.Signal) *fault
 
 	seen   bool    // a running process sees it: a change replaces the process
@@ -78,7 +80,7 @@ var serviceKeys = sync.OnceValue(func() []key[draft] {
 			meaning: "Variables, a table of strings"},
 			func(s *draft) any { return &s.Environment }},
 		{keyInfo{name: "environment_files", kind: files, systemd: "EnvironmentFile=", seen: true,
-			meaning: "Files with a variable on each line, read before each start; they win over `environment`. A leading `-` says that the file may be missing"},
+			meaning: "Files with a variable on each line, `NAME=value`, read before each start; they win over `environment`. A leading `-` says that the file may be missing. [What may stand in them](#environment-files)"},
 			func(s *draft) any { return &s.EnvironmentFiles }},
 		{keyInfo{name: "inherit_environment", kind: boolean, seen: true,
 			meaning: "Pass on sockd's own environment. `LISTEN_*`, `NOTIFY_SOCKET` and `WATCHDOG_*` never leak"},
@@ -117,7 +119,8 @@ var serviceKeys = sync.OnceValue(func() []key[draft] {
 			meaning: "What `sockd reload UNIT` sends"},
 			func(s *draft) any { return &s.ReloadSignal }},
 		{keyInfo{name: "watchdog", kind: duration, systemd: "WatchdogSec=", fallback: "off", max: longest, seen: true,
-			meaning: "A ready service must say `WATCHDOG=1` at least this often. `\"0s\"` is off"},
+			least: int64(10 * time.Millisecond), tooLow: `no service is that quick; "0s" is off`,
+			meaning: "A ready service must say `WATCHDOG=1` at least this often. No less than 10 ms; `\"0s\"` is off"},
 			func(s *draft) any { return &s.Watchdog }},
 		{keyInfo{name: "restart", kind: words(No, OnSuccess, OnFailure, OnAbnormal, OnWatchdog, OnAbort, Always), systemd: "Restart=",
 			meaning: "After which exits it is started again"},

@@ -74,7 +74,7 @@ func load[T any](src any) T {
 	return from.Convert(reflect.TypeFor[T]()).Interface().(T)
 }
 
-// text makes a kind that is written as a string. instead proposes a string for a
+// text makes a kind that is written as a string. instead says what to write for a
 // bare number, or "".
 func text[T any](what, pattern string, parse func(string) (T, *fault), format func(T) string, instead func(n *node, v int64) string) *kind {
 	return &kind{
@@ -86,7 +86,7 @@ func text[T any](what, pattern string, parse func(string) (T, *fault), format fu
 				hint := ""
 				if v, number := n.data.(int64); number && v >= 0 && instead != nil {
 					if s := instead(n, v); s != "" {
-						hint = `write "` + s + `"`
+						hint = "write " + s
 					}
 				}
 				r.mismatch(n, what, hint)
@@ -118,25 +118,33 @@ func (k *keyInfo) check(v any, format any) *fault {
 	if k.max != 0 && rv.CanInt() && (rv.Int() < k.min || rv.Int() > k.max) {
 		return wrong("%s is not in %s..%s", say(rv.Int()), say(k.min), say(k.max))
 	}
+	if k.least != 0 && rv.CanInt() && rv.Int() != 0 && rv.Int() < k.least {
+		return &fault{say(rv.Int()) + " is less than " + say(k.least), k.tooLow}
+	}
 	if s, ok := v.(syscall.Signal); ok && k.refuse != nil {
 		return k.refuse(s)
 	}
 	return nil
 }
 
-func same(_ *node, v int64) string { return strconv.FormatInt(v, 10) }
+func same(_ *node, v int64) string { return `"` + strconv.FormatInt(v, 10) + `"` }
 
 var (
 	duration = text("a duration", `^([0-9]+(\.[0-9]*)?(ns|us|µs|μs|ms|s|m|h))+$`, parseDuration, formatDuration,
-		func(_ *node, v int64) string { return strconv.FormatInt(v, 10) + "s" })
+		func(_ *node, v int64) string { return `"` + strconv.FormatInt(v, 10) + `s"` })
 	size = text("a size", `^[0-9]+(B|KiB|MiB|GiB)$`, parseSize, formatSize,
-		func(_ *node, v int64) string { return formatSize(v) })
+		func(_ *node, v int64) string {
+			if v == 0 {
+				return `one such as "64KiB"`
+			}
+			return `"` + formatSize(v) + `"`
+		})
 	mode = text("a mode", `^0?[0-7]{3}$`, parseMode, formatMode, func(n *node, v int64) string {
 		if digits, octal := strings.CutPrefix(n.raw, "0o"); octal {
-			return fmt.Sprintf("%04s", digits)
+			return fmt.Sprintf(`"%04s"`, digits)
 		}
 		if s := fmt.Sprintf("%04d", v); len(s) == 4 && !strings.ContainsAny(s, "89") {
-			return s
+			return `"` + s + `"`
 		}
 		return ""
 	})
@@ -144,7 +152,10 @@ var (
 		if v > sigRTMax {
 			return ""
 		}
-		return formatSignal(syscall.Signal(v))
+		if name := formatSignal(syscall.Signal(v)); name != "" {
+			return `"` + name + `"`
+		}
+		return ""
 	})
 	owner  = text("a name or number in quotes", `^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?$`, parseOwner, plain, same)
 	device = text("a network device", `^[^/\s]{1,15}$`, parseDevice, plain, same)

@@ -16,6 +16,23 @@ import (
 // not those that begin with a dot. It reports all problems of all files at once,
 // as Problems; then nothing is loaded. A file named twice is read once.
 func Load(paths ...string) (*Set, error) {
+	set, _, err := loadAll(paths)
+	return set, err
+}
+
+// Check is Load; it warns too of what the units need and this machine does not have:
+// programs, folders, users. They may come later, or be those of another machine.
+func Check(paths ...string) (*Set, Problems, error) {
+	set, sources, err := loadAll(paths)
+	var warnings Problems
+	for _, s := range sources {
+		warnings = append(warnings, s.absent()...)
+	}
+	warnings.err() // in order
+	return set, warnings, err
+}
+
+func loadAll(paths []string) (*Set, []*source, error) {
 	var problems Problems
 	whole := func(file string, f *fault) {
 		problems = append(problems, Problem{File: file, Text: f.text, Hint: f.hint})
@@ -51,9 +68,9 @@ func Load(paths ...string) (*Set, error) {
 	}
 	set, more := join(sources)
 	if err := append(problems, more...).err(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return set, nil
+	return set, sources, nil
 }
 
 // join makes a set of units and checks what no unit can see alone.

@@ -20,14 +20,17 @@ type Problem struct {
 // Error writes the problem as one line: file:line:column: key: text (hint).
 func (p Problem) Error() string {
 	var b strings.Builder
-	b.WriteString(p.File)
-	if p.Line > 0 {
-		fmt.Fprintf(&b, ":%d:%d", p.Line, p.Col)
+	if p.File != "" { // one that comes from flags has no place
+		b.WriteString(p.File)
+		if p.Line > 0 {
+			fmt.Fprintf(&b, ":%d:%d", p.Line, p.Col)
+		}
+		b.WriteString(": ")
 	}
 	if p.Key != "" {
-		b.WriteString(": " + p.Key)
+		b.WriteString(p.Key + ": ")
 	}
-	b.WriteString(": " + p.Text)
+	b.WriteString(p.Text)
 	if p.Hint != "" {
 		b.WriteString(" (" + p.Hint + ")")
 	}

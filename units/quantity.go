@@ -59,6 +59,9 @@ func parseSize(s string) (int64, *fault) {
 			return n * u.bytes, nil
 		}
 	}
+	if n == 0 {
+		return 0, wrong("%s is not a size", quote(s)).write(`one such as "64KiB" or "8MiB"`)
+	}
 	meant := "B"
 	if unit != "" {
 		if i := strings.IndexByte("KMG", strings.ToUpper(unit)[0]); i >= 0 {
