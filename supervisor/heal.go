@@ -9,18 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readySockets makes a unit's sockets fit to be handed to a new run: paths that a service
-// has unlinked are put back, a listener that a service has shut down listens again,
+// readySockets makes a unit's sockets fit to be handed to a new run: paths that somebody
+// has removed are put back, a listener that a service has shut down listens again,
 // and O_NONBLOCK is as the unit file says, but only while no other run has them.
 func (s *Supervisor) readySockets(u *unit, sockets []*socket, instance int, gen uint64) {
 	for _, k := range sockets {
-		if k.path != nil {
-			if restored, err := k.path.Restore(); err != nil {
-				s.log.Warn("path lost", "unit", u.conf.Name, "socket", k.where(), "err", err)
-			} else if restored {
-				s.log.Warn("path restored", "unit", u.conf.Name, "socket", k.where(), "because", "somebody had unlinked it")
-			}
-		}
+		s.healPath(u, k, false, gen)
 		k.hear()
 		s.listenAgain(u, k)
 		if s.alone(u, k, gen) {

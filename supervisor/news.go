@@ -103,6 +103,7 @@ func (s *Supervisor) exited(u *unit, r *run, ev keeper.Event) machine.Event {
 	s.tell(Event{Unit: u.conf.Name, Instance: r.id.Instance, Gen: r.id.Gen, Pid: ev.Pid, What: "exited", Because: st.String(), Exit: &exit})
 	for _, k := range u.socketsOf(r.id.Instance) {
 		s.listenAgain(u, k)
+		s.healPath(u, k, false, r.id.Gen)
 	}
 	s.canaryExit(u, r, st.String())
 	s.letGo(r)

@@ -82,7 +82,7 @@ type SocketStatus struct {
 	Drops    uint64  `json:"drops,omitempty"`
 	Steered  *uint64 `json:"steered,omitempty"`  // connections or datagrams sent to this sibling, where somebody counts
 	Retiring bool    `json:"retiring,omitempty"` // of an instance that is one too many, where nothing is steered: who comes now is dropped, and tries again
-	Error    string  `json:"error,omitempty"`
+	Error    string  `json:"error,omitempty"`    // why nobody can reach it: its path is lost
 	fd       int
 	group    steer.Group
 }
@@ -137,7 +137,7 @@ func (s *Supervisor) statusOf(u *unit) *UnitStatus {
 	}
 	for _, k := range u.sockets {
 		ks := SocketStatus{Unit: u.conf.Name, Name: k.name, Network: k.addr.Network, Address: k.real,
-			Instance: k.instance, Inode: k.inode, Held: k.held, Watched: u.watches(k.instance), Weight: 1, Retiring: k.deaf, fd: k.fd}
+			Instance: k.instance, Inode: k.inode, Held: k.held, Watched: u.watches(k.instance), Weight: 1, Retiring: k.deaf, Error: k.lost, fd: k.fd}
 		ks.Flows = u.flows(k)
 		if g := u.groupOf(k); g != nil {
 			ks.Steering, ks.Lacks, ks.group = g.steer.Level().String(), g.lacks(), g.steer

@@ -82,6 +82,7 @@ type Supervisor struct {
 	ended      *ExitError  // an essential unit has ended for good
 	dir        *runtimeDir // once it has begun
 	unrecorded bool        // sockets have come or gone since record
+	paths      *pathWatch  // nil: nobody hears of paths that are removed
 	passed     []int       // sockets that an outer manager gave us and nobody has taken
 
 	requests chan request
@@ -203,6 +204,7 @@ func (s *Supervisor) Run(ctx context.Context) (err error) {
 	if s.safe() != "" {
 		return s.answer(ctx)
 	}
+	defer s.keepPaths()()
 	if s.cfg.Reap || s.cfg.Keeper != nil { // a process of our own: what reading many units took goes back to the system
 		go func() {
 			debug.FreeOSMemory()
@@ -353,6 +355,7 @@ func (s *Supervisor) settleFollowing() {
 		s.publishUnits()
 	}
 	if s.unrecorded && s.dir != nil {
+		s.watchPaths()
 		s.record(s.dir)
 	}
 	s.tellAll()

@@ -65,7 +65,9 @@ type socket struct {
 	key      uint64       // its watch key; 0 if it never was watched
 	options  *sys.Options // of its table in the unit file
 	inode    uint64
-	deaf     bool // its instance retires: see retire
+	deaf     bool       // its instance retires: see retire
+	lost     string     // why nobody can reach it by its path; ""
+	eyed     sys.FileID // the file of its path that is watched
 }
 
 // A run is one process, from the moment it is asked for until its exit has been

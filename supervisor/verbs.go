@@ -69,6 +69,10 @@ func (s *Supervisor) wish(ctx context.Context, e errand, event func(*unit) (mach
 			s.commit(u, nil)
 			return nil
 		}
+		switch ev.(type) {
+		case machine.Start, machine.Replace:
+			s.healPaths(u, true)
+		}
 		s.handle(u, ev)
 		s.noteWish(u)
 		s.settleFollowing()

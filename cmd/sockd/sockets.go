@@ -56,5 +56,6 @@ func printSockets(w io.Writer, list []supervisor.SocketStatus) error {
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s://%s\t%s\t%d\t%s\t%s\t%d\t%s\n", unit, printable(k.Name), k.Network, printable(k.Address), queue(k), k.Drops, steering, weight, k.Inode, printable(k.Held))
 	}
+	printErrors(tw, list)
 	return tw.Flush()
 }

@@ -149,7 +149,19 @@ func printUnits(w io.Writer, all []supervisor.UnitStatus, now time.Time) error {
 		}
 	}
 	printSteering(tw, all)
+	for _, u := range all {
+		printErrors(tw, u.Sockets)
+	}
 	return tw.Flush()
+}
+
+// printErrors says which sockets nobody can reach, and why.
+func printErrors(w io.Writer, list []supervisor.SocketStatus) {
+	for _, k := range list {
+		if k.Error != "" {
+			fmt.Fprintf(w, "%s: socket %s: %s\n", k.Unit, printable(k.Name), printable(k.Error))
+		}
+	}
 }
 
 // weight is a sibling's share of what is new.

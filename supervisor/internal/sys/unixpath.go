@@ -208,6 +208,9 @@ func (p *UnixPath) hide() {
 	}
 }
 
+// There says whether the public name is the socket's file.
+func (p *UnixPath) There() (bool, error) { return p.is(p.Path) }
+
 // is says whether the name is the socket's file.
 func (p *UnixPath) is(name string) (bool, error) {
 	id, mode, err := identify(name)
