@@ -12,7 +12,7 @@ import (
 // begin goes on from what the keeper has, which is nothing on a fresh start: one road
 // after a boot, a crash, an upgrade and the death of a keeper. It returns the listener
 // of the control socket, nil if there is to be none. After an error nothing has been
-// started, and what was held before is held still.
+// started, and what was held or on record before is so still.
 func (s *Supervisor) begin(dir *runtimeDir, inv keeper.Inventory) (control net.Listener, err error) {
 	// Which units there are. On a fresh start the files say so, else those who were here before.
 	fresh, err := s.configuration(inv)
@@ -35,7 +35,7 @@ func (s *Supervisor) begin(dir *runtimeDir, inv keeper.Inventory) (control net.L
 	// Every socket that is to be there is open, held, steered and on the saved state.
 	if control, err = s.openAll(dir, inv, fresh); err != nil {
 		if fresh {
-			left.spare(s.units, dir)
+			left.spare(s.units)
 			s.releaseAll()
 		}
 		return nil, err
@@ -117,6 +117,7 @@ func (s *Supervisor) takeOver(dir *runtimeDir, left *orphans, inv keeper.Invento
 	if err := s.keepRecords(dir); err != nil {
 		s.log.Warn("no records: if the keeper is killed, nobody will know of its services", "err", err)
 	}
+	dir.keep = false
 	if err := s.keeper.Save(followedState, []byte{}); err != nil {
 		return inv, fmt.Errorf("keeper: %w", err)
 	}

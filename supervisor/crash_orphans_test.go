@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -115,4 +116,47 @@ func TestWishesOutliveTheKeeper(t *testing.T) {
 	}
 	tr.stop(map[string]int{"work.2": born["work.2"]})
 	t.Logf("promise N7: keeper killed 3 times: a unit stopped, one paused and one scaled stayed so")
+}
+
+// A start that fails, for a bad file or for a socket that cannot be had, leaves all that a
+// killed keeper has left, and what was wished, to the next.
+func TestFailedStartLeavesOrphans(t *testing.T) {
+	tr := growTree(t)
+	tr.awaitControl()
+	tr.served()
+	tr.ready("web", "work")
+	born := bornIn(tr.dir)
+	kill := func() {
+		tr.cmd.Process.Kill()
+		tr.cmd.Wait()
+	}
+	fail := func() {
+		t.Helper()
+		for _, text := range []string{"[nonsense]\n", "[socket.x]\nlisten = \"unix:///dev/null/x\"\n"} {
+			bad := filepath.Join(tr.dir, "bad.toml")
+			writeFile(t, bad, text)
+			if err := plantTree(t, tr.dir).cmd.Wait(); err == nil {
+				t.Fatal("it began")
+			}
+			if err := os.Remove(bad); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tr = plantTree(t, tr.dir)
+		tr.awaitControl()
+	}
+	kill()
+	fail()
+	tr.ready("web", "work")
+	if now := bornIn(tr.dir); !maps.Equal(now, born) {
+		t.Errorf("processes were %v and are %v", born, now)
+	}
+	tr.verb("web", "stop", Done)
+	tr.verb("work", "stop", Done)
+	kill() // and nothing lives
+	fail()
+	if st, err := tr.status("work"); err != nil || st.State != "stopped" {
+		t.Errorf("work was stopped, and is %+v, %v", st, err)
+	}
+	tr.stop(nil)
 }

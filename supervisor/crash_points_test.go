@@ -60,6 +60,11 @@ func plantTree(t *testing.T, dir string, env ...string) *tree {
 	}
 	t.Cleanup(func() {
 		tr.cmd.Process.Kill()
+		for _, pid := range bornIn(dir) { // of a test that has failed
+			if env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)); bytes.Contains(env, []byte("TEST_DIR="+dir+"\x00")) {
+				syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
 		if t.Failed() {
 			lines := strings.Split(tr.log.String(), "\n")
 			t.Logf("it said at the end:\n%s", strings.Join(lines[max(0, len(lines)-80):], "\n"))

@@ -37,7 +37,6 @@ type orphan struct {
 
 // findOrphans looks for what lives of the runs on record, ends what cannot or shall
 // not be adopted, and has the sockets of the others held, as the inventory then says.
-// After an error the records stay, for the next to find.
 func (s *Supervisor) findOrphans(dir *runtimeDir, inv keeper.Inventory) (o *orphans, err error) {
 	if _, kept := inv.Descriptors[keeper.RecordHeld]; kept {
 		return nil, nil // the record is of the keeper that is there
@@ -46,7 +45,6 @@ func (s *Supervisor) findOrphans(dir *runtimeDir, inv keeper.Inventory) (o *orph
 		s.storedSockets(inv, nil)
 		return nil, nil
 	}
-	defer func() { dir.keep = err != nil }()
 	record, err := keeper.ReadRecord(dir.path)
 	if err != nil {
 		return nil, fmt.Errorf("%w; sockd cannot know whether services of a killed one still run: end them, and remove %s/%s", err, dir.path, keeper.RecordName)
@@ -178,11 +176,10 @@ func (o *orphans) state(conf *units.Unit, now machine.Instant) readState {
 }
 
 // spare is for a start that has failed: who lives goes on, and keeps its paths.
-func (o *orphans) spare(all map[string]*unit, dir *runtimeDir) {
+func (o *orphans) spare(all map[string]*unit) {
 	if o == nil {
 		return
 	}
-	dir.keep = len(o.runs) > 0
 	for _, u := range all {
 		for _, k := range u.sockets {
 			if _, ok := o.fds[k.held]; ok {

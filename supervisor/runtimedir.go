@@ -46,7 +46,7 @@ type runtimeDir struct {
 	path string
 	lock int      // descriptor of the lock file, which the keeper owns; -1: none
 	made []string // folders made here, innermost first
-	keep bool     // something on record lives on, and is for the next to find
+	keep bool     // there are records of a killed keeper, which nobody has taken over yet
 }
 
 // openRuntimeDir makes the folder, checks that it is ours alone, and locks it,
@@ -59,6 +59,10 @@ func (s *Supervisor) openRuntimeDir(inv keeper.Inventory) (*runtimeDir, error) {
 	var err error
 	if d.path, err = filepath.Abs(s.cfg.RuntimeDir); err != nil {
 		return nil, fmt.Errorf("runtime folder: %w", err)
+	}
+	_, ours := inv.Descriptors[keeper.RecordHeld]
+	if _, err := os.Lstat(filepath.Join(d.path, keeper.RecordName)); err == nil && !ours {
+		d.keep = true
 	}
 	d.made = strings.FieldsFunc(string(inv.States[madeState]), func(r rune) bool { return r == 0 })
 	if fd, ok := inv.Descriptors[lockHeld]; ok {
