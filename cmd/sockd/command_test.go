@@ -184,6 +184,9 @@ func write(t *testing.T, dir, name, text string) string {
 
 func TestMisuse(t *testing.T) {
 	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "empty"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	write(t, dir, "bad.toml", "[service]\nexec = \"x\"\nstrat = \"boot\"\n")
 	for _, c := range []struct {
 		args string
@@ -213,6 +216,10 @@ func TestMisuse(t *testing.T) {
 		{"completion", exitMisuse, "accepts 1 arg"},
 		{"completion tcsh", exitMisuse, `no completion for "tcsh"; there is one for bash, zsh, fish, powershell`},
 		{"version -o xml", exitMisuse, "neither text nor json"},
+		{"check -o xml", exitMisuse, "neither text nor json"},
+		{"check empty", exitFailed, "no units in empty"},
+		{"check bad.toml -o json", exitFailed, ""},
+		{"run -l :1 -n 0 -- true", exitMisuse, "sockd: service.instances: "},
 	} {
 		_, stderr, code := sockd(t, dir, strings.Fields(c.args)...)
 		if code != c.code || !strings.Contains(stderr, c.says) {

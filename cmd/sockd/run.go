@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -100,8 +101,9 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		}
 		return err
 	}
+	log := newLog(attached, f.logFormat, colours(os.Stderr))
 	return supervise(supervisor.Config{
-		Load: load, RuntimeDir: runtimeDir(cmd, adhoc), Keeper: attached, Log: newLog(attached, f.logFormat, colours(os.Stderr)), Build: build(), Orphans: f.orphans,
+		Load: warnOfNone(load, log), RuntimeDir: runtimeDir(cmd, adhoc), Keeper: attached, Log: log, Build: build(), Orphans: f.orphans,
 		Output: os.Stdout, Format: supervisor.Format(f.logFormat), Colour: colours(os.Stdout),
 	})
 }
@@ -126,6 +128,18 @@ func (f *runFlags) load(cmd *cobra.Command, args []string, adhoc bool) (*units.S
 		return nil, err
 	}
 	return units.Load(paths...)
+}
+
+// warnOfNone warns where there is no unit: that is allowed, since units may come with a
+// reload, and is most often a wrong folder.
+func warnOfNone(load func() (*units.Set, error), log *slog.Logger) func() (*units.Set, error) {
+	return func() (*units.Set, error) {
+		set, err := load()
+		if err == nil && len(set.Units) == 0 {
+			log.Warn("no units", "because", "no file there has a name that ends in .toml")
+		}
+		return set, err
+	}
 }
 
 // preview finds misuse before a process is started for it.
