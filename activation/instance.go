@@ -1,6 +1,7 @@
 package activation
 
 import (
+	"encoding/hex"
 	"os"
 	"strconv"
 )
@@ -15,4 +16,18 @@ func Instance() (n, of int) {
 		return 1, 1
 	}
 	return n, of
+}
+
+// ConnectionIDPrefix returns what a QUIC server is to begin each connection id with that
+// it issues, so that packets for it come to this very process, also while another
+// process replaces it: four bytes, followed by random ones, in the manner of the
+// plaintext ids of draft-ietf-quic-load-balancers. It is nil where nobody routes by
+// connection ids: any will do then. Key: flows = "quic". Variable:
+// SOCKD_CONNECTION_ID_PREFIX, in hexadecimal; it stays in the environment.
+func ConnectionIDPrefix() []byte {
+	prefix, err := hex.DecodeString(os.Getenv("SOCKD_CONNECTION_ID_PREFIX"))
+	if err != nil || len(prefix) != 4 {
+		return nil
+	}
+	return prefix
 }

@@ -30,14 +30,15 @@ type Finding struct {
 // needs no running sockd and leaves nothing behind. set is the units that are to be
 // run, for what they need; nil is none. It takes some tens of milliseconds.
 func Diagnose(set *units.Set, runtimeDir string) []Finding {
-	list := findSteering(steer.Probe())
-	return append(list, findCgroup(), findSpawning(), findPidfd(), findProc(), findDescriptors(set), findBacklog(set), findRuntimeDir(runtimeDir), findIPv6())
+	r := steer.Probe()
+	list := append(findSteering(r), findCgroup(), findSpawning(), findPidfd(), findProc(), findDescriptors(set), findBacklog(set), findRuntimeDir(runtimeDir), findIPv6())
+	return append(list, findFlows(set, r)...)
 }
 
 // findSteering is the three levels, then what moves connections.
 func findSteering(r steer.Report) (list []Finding) {
 	follows := map[steer.Level]string{
-		steer.EBPF:       "siblings have weights, queues move to live siblings, udp flows can be sticky, connections are counted",
+		steer.EBPF:       "siblings have weights, queues move to live siblings, udp flows and QUIC connections can be kept, connections are counted",
 		steer.ClassicBPF: "siblings that are down get nothing new",
 		steer.Hash:       "siblings share as the kernel deals; one that is down holds its clients until it is back",
 	}
@@ -65,6 +66,26 @@ func findSteering(r steer.Report) (list []Finding) {
 		}
 	}
 	return append(list, f)
+}
+
+// findFlows is about units that want flows kept, where they cannot be.
+func findFlows(set *units.Set, r steer.Report) []Finding {
+	if set == nil || r.Best == steer.EBPF {
+		return nil
+	}
+	var asking []string
+	for _, u := range set.Units {
+		for _, k := range u.Sockets {
+			if k.Flows != "" {
+				asking = append(asking, fmt.Sprintf("%s of unit %s asks for flows = %q", k.Name, u.Name, k.Flows))
+			}
+		}
+	}
+	if asking == nil {
+		return nil
+	}
+	return []Finding{{"flows", false, strings.Join(asking, ", "),
+		"flows are not kept: a peer, and a connection whose client changes its address, may come to another process when processes come and go", "have steering by eBPF"}}
 }
 
 func findCgroup() Finding {
@@ -118,7 +139,7 @@ const (
 func descriptorsFor(set *units.Set) (n int) {
 	for _, u := range set.Units {
 		instances := instancesIn(u)
-		n += len(places(u, instances))
+		n += len(places(u, instances, routesIDs()))
 		if sv := u.Service; sv != nil {
 			n += descriptorsOfRun*(instances+min(sv.Step, instances)) + sv.FDStoreMax*instances
 		}

@@ -16,28 +16,33 @@ import (
 // What a SocketStatus says of flows.
 const (
 	flowsKept    = "sticky"
+	flowsQUIC    = "quic"
 	flowsNotKept = "not kept" // the unit file asks for it, and steering here cannot
 )
 
 // flowOptions is what the unit file says of the flows of a group's sockets.
-func (u *unit) flowOptions(p place) (o steer.Options) {
+func (u *unit) flowOptions(p place, seats int) (o steer.Options) {
 	i := slices.IndexFunc(u.conf.Sockets, func(k units.Socket) bool { return k.Name == p.name })
 	if i < 0 || !strings.HasPrefix(p.addr.Network, "udp") {
 		return o
 	}
 	k := u.conf.Sockets[i]
-	o.Sticky = k.Flows == units.Sticky && k.PerInstance
+	o.Sticky = k.Flows != "" && k.PerInstance
+	o.ConnectionIDs = k.Flows == units.QUIC && seats == 2
 	o.Flows, o.FlowTimeout = k.FlowsMax, k.FlowsTimeout
 	return o
 }
 
 // flows is what status says of a socket's flows; "" where nothing was asked for.
 func (u *unit) flows(k *socket) string {
-	if !u.flowOptions(place{name: k.name, addr: k.addr}).Sticky {
+	if !u.flowOptions(place{name: k.name, addr: k.addr}, 1).Sticky {
 		return ""
 	}
-	if g := u.groupOf(k); g == nil || g.steer.Level() != steer.EBPF {
+	switch g := u.groupOf(k); {
+	case g == nil || g.steer.Level() != steer.EBPF:
 		return flowsNotKept
+	case g.options.ConnectionIDs:
+		return flowsQUIC
 	}
 	return flowsKept
 }
@@ -55,8 +60,8 @@ func (s *Supervisor) warnFlows(u *unit, g *group) {
 // number of them. For a moment the kernel's hash chooses.
 func (s *Supervisor) changeFlows(u *unit) {
 	for _, g := range slices.Clone(u.groups) {
-		was, is := g.options, u.flowOptions(g.place)
-		if was.Sticky == is.Sticky && was.Flows == is.Flows && was.FlowTimeout == is.FlowTimeout {
+		was, is := g.options, u.flowOptions(g.place, g.seats)
+		if was.Sticky == is.Sticky && was.ConnectionIDs == is.ConnectionIDs && was.Flows == is.Flows && was.FlowTimeout == is.FlowTimeout {
 			continue
 		}
 		inv := keeper.Inventory{Descriptors: map[string]int{}}
@@ -67,7 +72,7 @@ func (s *Supervisor) changeFlows(u *unit) {
 		}
 		s.closeGroup(g)
 		u.groups = slices.DeleteFunc(u.groups, func(o *group) bool { return o == g })
-		s.openGroup(u, g.place, g.fds, g.ours, inv)
+		s.openGroup(u, group{place: g.place, fds: g.fds, ours: g.ours, seats: g.seats}, inv)
 		for _, fd := range inv.Descriptors {
 			unix.Close(fd)
 		}

@@ -98,7 +98,7 @@ func (k *socket) listens() bool {
 // alone says whether no run but gen holds the socket.
 func (s *Supervisor) alone(u *unit, k *socket, gen uint64) bool {
 	for g, r := range u.runs {
-		if g != gen && !r.exited && (k.instance == 0 || k.instance == r.id.Instance) {
+		if g != gen && !r.exited && (k.instance == 0 || k.instance == r.id.Instance && (k.seat == r.seat || !u.twin(k))) {
 			return false
 		}
 	}

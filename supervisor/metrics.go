@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/sockd/sockd/supervisor/internal/steer"
 )
 
 // Metrics are made of the published status when somebody asks for them: they count
@@ -181,7 +180,7 @@ func (m *metrics) timed(next http.Handler) http.Handler {
 
 // readCounts asks each group once what it has sent to its siblings.
 func readCounts(sockets []SocketStatus) {
-	counts := map[steer.Group][]uint64{}
+	counts := map[*group][]uint64{}
 	for i := range sockets {
 		k := &sockets[i]
 		if k.group == nil {
@@ -189,13 +188,13 @@ func readCounts(sockets []SocketStatus) {
 		}
 		steered, ok := counts[k.group]
 		if !ok {
-			if c, counted := k.group.Counts(); counted {
+			if c, counted := k.group.steer.Counts(); counted {
 				steered = c.Steered
 			}
 			counts[k.group] = steered
 		}
-		if k.Instance <= len(steered) {
-			k.Steered = &steered[k.Instance-1]
+		if at := k.group.at(k.Instance, k.Seat); at < len(steered) {
+			k.Steered = &steered[at]
 		}
 	}
 }

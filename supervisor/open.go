@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/sockd/sockd/supervisor/internal/sys"
 	"github.com/sockd/sockd/units"
@@ -15,12 +16,14 @@ import (
 type place struct {
 	name     string
 	addr     units.Address
-	nth      int // the same address written twice in one socket counts on
-	instance int // 0: shared
+	nth      int  // the same address written twice in one socket counts on
+	instance int  // 0: shared
+	seat     int8 // which of two: see seats.go
 }
 
 // places lists where the unit file wants sockets, in the order services get them.
-func places(conf *units.Unit, instances int) []place {
+// twoSeats says whether instances have two seats where it asks for them.
+func places(conf *units.Unit, instances int, twoSeats bool) []place {
 	var all []place
 	for _, k := range conf.Sockets {
 		seen := map[units.Address]int{}
@@ -32,8 +35,12 @@ func places(conf *units.Unit, instances int) []place {
 				continue
 			}
 			for i := 1; i <= instances; i++ {
-				p.instance = i
+				p.instance, p.seat = i, 0
 				all = append(all, p)
+				if twoSeats && k.Flows == units.QUIC && strings.HasPrefix(a.Network, "udp") {
+					p.seat = 1
+					all = append(all, p)
+				}
 			}
 		}
 	}
@@ -45,7 +52,7 @@ func placesOf(sockets []*socket) []place {
 	all := make([]place, len(sockets))
 	seen := map[place]int{}
 	for i, k := range sockets {
-		p := place{name: k.name, addr: k.addr, instance: k.instance}
+		p := place{name: k.name, addr: k.addr, instance: k.instance, seat: k.seat}
 		all[i] = p
 		all[i].nth = seen[p]
 		seen[p]++
@@ -85,7 +92,7 @@ func (s *Supervisor) bind(u *unit, conf *units.Unit, instances int, spare []*soc
 	}
 	var problems []error
 	ports := map[place]string{} // port 0: siblings share what the first was given
-	for _, p := range places(conf, instances) {
+	for _, p := range places(conf, instances, u.twoSeats(conf)) {
 		if k := have[p]; k != nil {
 			delete(have, p)
 			b.sockets = append(b.sockets, k)
@@ -121,16 +128,16 @@ func (s *Supervisor) bind(u *unit, conf *units.Unit, instances int, spare []*soc
 
 // group is the place without its instance: what siblings have in common.
 func (p place) group() place {
-	p.instance = 0
+	p.instance, p.seat = 0, 0
 	return p
 }
 
 // bindOne binds one socket, or takes one that an outer manager has passed, or one
 // of spare, which is then returned too.
 func (s *Supervisor) bindOne(conf *units.Unit, p place, opts *sys.Options, real string, spare []*socket) (k, from *socket, err error) {
-	k = &socket{name: p.name, addr: p.addr, instance: p.instance, options: opts}
+	k = &socket{name: p.name, addr: p.addr, instance: p.instance, seat: p.seat, options: opts}
 	for _, sp := range spare {
-		if sp.addr == p.addr && sp.instance == p.instance {
+		if sp.addr == p.addr && sp.instance == p.instance && sp.seat == p.seat {
 			k.real, k.path, k.inode = sp.real, sp.path, sp.inode
 			if k.fd, err = unix.FcntlInt(uintptr(sp.fd), unix.F_DUPFD_CLOEXEC, 3); err != nil {
 				return nil, nil, err

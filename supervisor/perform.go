@@ -99,8 +99,9 @@ func (s *Supervisor) spawn(u *unit, instance int, gen uint64) {
 	if u.runs[gen] != nil {
 		return // asked for before a crash, and started
 	}
-	r := &run{id: id, unit: u, asked: time.Now(), notify: -1, log: -1}
+	r := &run{id: id, unit: u, asked: time.Now(), notify: -1, log: -1, seat: u.freeSeat(instance)}
 	u.runs[gen] = r
+	s.point(u) // where nobody was, what is new goes where it is
 	s.live++
 	s.processes++
 	u.starts[instance-1]++
@@ -131,7 +132,7 @@ func (s *Supervisor) launch(u *unit, r *run, fromFiles []string) (stage string, 
 	if err := s.openLog(r, o); err != nil {
 		return "log", err
 	}
-	sockets := u.socketsOf(r.id.Instance)
+	sockets := u.handed(r)
 	stored := s.giveStored(u, r.id.Instance)
 	if err := s.openDoor(r); err != nil {
 		return "ready", err
@@ -145,6 +146,7 @@ func (s *Supervisor) launch(u *unit, r *run, fromFiles []string) (stage string, 
 		r.user = int(p.Credential.UID)
 	}
 	s.readySockets(u, sockets, r.id.Instance, r.id.Gen)
+	s.issue(u, r, r.id.Gen)
 	if err := s.keeper.Spawn(r.id, p); err != nil {
 		return "spawn", err
 	}
@@ -210,6 +212,7 @@ func (s *Supervisor) letGo(r *run) {
 	}
 	r.exited = true
 	s.processes--
+	s.issue(r.unit, r, 0)
 	s.closeDoor(r)
 	if r.notify >= 0 {
 		s.watch.Remove(r.notify)

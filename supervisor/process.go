@@ -48,6 +48,9 @@ func (u *unit) process(r *run, notifyAddress string, sockets []*socket, stored [
 	env.set("SOCKD_INSTANCE", strconv.Itoa(r.id.Instance))
 	env.set("SOCKD_INSTANCES", strconv.Itoa(u.instances()))
 	env.set("SOCKD_GENERATION", strconv.FormatUint(r.id.Gen, 10))
+	if prefix := u.idPrefix(r); prefix != "" {
+		env.set("SOCKD_CONNECTION_ID_PREFIX", prefix)
+	}
 	if len(names) > 0 {
 		env.set("LISTEN_FDS", strconv.Itoa(len(names)))
 		env.set("LISTEN_FDNAMES", strings.Join(names, ":"))

@@ -62,10 +62,13 @@ func ended(c keeper.Child) bool {
 func (s *Supervisor) adopt(u *unit, c keeper.Child, inv keeper.Inventory) error {
 	r := &run{id: c.ID, unit: u, pid: c.Pid, asked: time.Now(), notify: -1, log: -1, logDone: true}
 	if f, ok := u.facts[c.ID.Gen]; ok {
-		r.asked, r.ready, r.status, r.errno = f.Asked, f.Ready, f.Status, f.Errno
+		r.asked, r.ready, r.status, r.errno, r.seat = f.Asked, f.Ready, f.Status, f.Errno, f.Seat
+	} else {
+		r.seat = u.seatOfOrphan(c)
 	}
 	r.user = u.userOf(c.ID.Gen)
 	u.runs[c.ID.Gen] = r
+	s.issue(u, r, c.ID.Gen)
 	s.live++
 	s.processes++
 	if fd, ok := inv.Descriptors[r.held("gate")]; ok {

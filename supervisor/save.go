@@ -44,6 +44,7 @@ type savedFact struct {
 	Status       string    `json:",omitempty"`
 	Errno        int       `json:",omitempty"`
 	User         *int      `json:",omitempty"` // that it runs as
+	Seat         int8      `json:",omitempty"`
 }
 
 // A savedSocket says what a held descriptor is for.
@@ -52,6 +53,7 @@ type savedSocket struct {
 	Name             string
 	Network, Address string
 	Instance         int           `json:",omitempty"`
+	Seat             int8          `json:",omitempty"`
 	Real             string        `json:",omitempty"`
 	Path             *sys.UnixPath `json:",omitempty"`
 }
@@ -97,7 +99,7 @@ func (u *unit) saveSockets() []savedSocket {
 	all := slices.Concat(u.sockets, u.leaving)
 	sockets := make([]savedSocket, len(all))
 	for i, k := range all {
-		sockets[i] = savedSocket{k.held, k.name, k.addr.Network, k.addr.Address, k.instance, k.real, k.path}
+		sockets[i] = savedSocket{k.held, k.name, k.addr.Network, k.addr.Address, k.instance, k.seat, k.real, k.path}
 	}
 	return sockets
 }
@@ -146,7 +148,7 @@ func (u *unit) saveFacts(to *savedUnit) {
 			if to.Runs == nil {
 				to.Runs = map[uint64]savedFact{}
 			}
-			to.Runs[gen] = savedFact{r.asked, r.ready, r.status, r.errno, &r.user}
+			to.Runs[gen] = savedFact{r.asked, r.ready, r.status, r.errno, &r.user, r.seat}
 		}
 	}
 }

@@ -41,6 +41,9 @@ func (s *Supervisor) scaleUnit(ctx context.Context, e errand, instances int) (Ou
 
 // scale prepares the sockets for so many instances; the event makes it so.
 func (s *Supervisor) scale(u *unit, instances int) (machine.Event, error) {
+	if err := u.fitsSeats(instances); err != nil {
+		return nil, err
+	}
 	b, err := s.bind(u, u.conf, instances, nil)
 	if err != nil {
 		return nil, err

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/machine"
-	"github.com/sockd/sockd/supervisor/internal/steer"
 	"github.com/sockd/sockd/supervisor/internal/sys"
 )
 
@@ -75,16 +74,17 @@ type SocketStatus struct {
 	Steering string  `json:"steering,omitempty"`       // ebpf, classic-bpf or hash: how a sibling's share of new connections is set
 	Lacks    string  `json:"steering_lacks,omitempty"` // what clients miss for want of a better way, and what would mend it
 	Weight   int     `json:"weight"`                   // of siblings: 0 gets nothing new
-	Flows    string  `json:"flows,omitempty"`          // of udp: sticky, or "not kept" where the unit file asks for it in vain
+	Flows    string  `json:"flows,omitempty"`          // of udp: sticky, quic, or "not kept" where the unit file asks for it in vain
+	Seat     int8    `json:"seat,omitempty"`           // with flows = "quic" an instance has two, 0 and 1, for the two processes of a replacement
+	Retiring bool    `json:"retiring,omitempty"`       // of an instance that is one too many, where nothing is steered: who comes now is dropped, and tries again
 	Watched  bool    `json:"watched"`                  // a connection would start the service
 	Queued   int     `json:"queued"`
 	Backlog  int     `json:"backlog,omitempty"`
 	Drops    uint64  `json:"drops,omitempty"`
-	Steered  *uint64 `json:"steered,omitempty"`  // connections or datagrams sent to this sibling, where somebody counts
-	Retiring bool    `json:"retiring,omitempty"` // of an instance that is one too many, where nothing is steered: who comes now is dropped, and tries again
-	Error    string  `json:"error,omitempty"`    // why nobody can reach it: its path is lost
+	Steered  *uint64 `json:"steered,omitempty"` // connections or datagrams sent to this sibling, where somebody counts
+	Error    string  `json:"error,omitempty"`   // why nobody can reach it: its path is lost
 	fd       int
-	group    steer.Group
+	group    *group
 }
 
 // A view is every unit, as readers see them: they never wait for the loop, and of
@@ -140,9 +140,12 @@ func (s *Supervisor) statusOf(u *unit) *UnitStatus {
 			Instance: k.instance, Inode: k.inode, Held: k.held, Watched: u.watches(k.instance), Weight: 1, Retiring: k.deaf, Error: k.lost, fd: k.fd}
 		ks.Flows = u.flows(k)
 		if g := u.groupOf(k); g != nil {
-			ks.Steering, ks.Lacks, ks.group = g.steer.Level().String(), g.lacks(), g.steer
+			ks.Steering, ks.Seat, ks.group = g.steer.Level().String(), k.seat, g
 			if k.instance <= len(u.machine.Weights) {
 				ks.Weight = u.machine.Weights[k.instance-1]
+			}
+			if g.seats == 2 && k.seat != u.heads[k.instance] {
+				ks.Weight = 0
 			}
 		}
 		st.Sockets = append(st.Sockets, ks)
@@ -242,6 +245,11 @@ func (st *UnitStatus) fresh(s *Supervisor) UnitStatus {
 			continue
 		}
 		k.Queued, k.Backlog, k.Drops = queued, backlog, drops
+	}
+	for i := range c.Sockets {
+		if k := &c.Sockets[i]; k.group != nil {
+			k.Lacks = k.group.lacks()
+		}
 	}
 	readCounts(c.Sockets)
 	c.Instances = slices.Clone(st.Instances)

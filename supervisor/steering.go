@@ -29,14 +29,21 @@ type group struct {
 	steer   steer.Group
 	ours    bool          // nobody else may join it; else the kernel's hash serves it
 	options steer.Options // as it was opened; without Held
-	fds     []int         // its members, by instance
+	seats   int           // how many sockets an instance has in it: 1 or 2
+	fds     []int         // its members, by instance and seat: see at
 	held    []string      // what the keeper keeps of it
 }
 
 // steerUnit brings a unit's groups in line with its sockets: opened, joined, left.
 func (s *Supervisor) steerUnit(u *unit, inv keeper.Inventory) {
-	wanted := map[place][]int{} // descriptors by instance, -1 where there is none
-	ours := map[place]bool{}
+	if len(u.groups) == 0 && !slices.ContainsFunc(u.sockets, func(k *socket) bool { return k.instance > 0 }) {
+		return
+	}
+	wanted := map[place][]int{} // descriptors by instance and seat, -1 where there is none
+	ours, seats := map[place]bool{}, map[place]int{}
+	for _, p := range placesOf(u.sockets) {
+		seats[p.group()] = max(seats[p.group()], int(p.seat)+1)
+	}
 	for i, p := range placesOf(u.sockets) {
 		if p.instance == 0 {
 			continue
@@ -45,15 +52,16 @@ func (s *Supervisor) steerUnit(u *unit, inv keeper.Inventory) {
 			ours[p.group()] = s.steerable(u, u.sockets[i])
 		}
 		fds := wanted[p.group()]
-		for len(fds) < p.instance {
+		n := seats[p.group()]
+		for len(fds) < p.instance*n {
 			fds = append(fds, -1)
 		}
-		fds[p.instance-1] = u.sockets[i].fd
+		fds[(p.instance-1)*n+int(p.seat)] = u.sockets[i].fd
 		wanted[p.group()] = fds
 	}
 	u.groups = slices.DeleteFunc(u.groups, func(g *group) bool {
 		fds, ok := wanted[g.place]
-		if !ok || len(fds) > steer.MaxPlaces || ours[g.place] != g.ours {
+		if !ok || len(fds) > steer.MaxPlaces || ours[g.place] != g.ours || seats[g.place] != g.seats {
 			s.closeGroup(g)
 			return true
 		}
@@ -63,7 +71,7 @@ func (s *Supervisor) steerUnit(u *unit, inv keeper.Inventory) {
 	})
 	for _, p := range slices.SortedFunc(maps.Keys(wanted), place.compare) {
 		if fds := wanted[p]; len(fds) > 1 && len(fds) <= steer.MaxPlaces {
-			s.openGroup(u, p, fds, ours[p], inv)
+			s.openGroup(u, group{place: p, fds: fds, ours: ours[p], seats: seats[p]}, inv)
 		}
 	}
 	s.spreadSockets(u)
@@ -118,7 +126,8 @@ func (u *unit) steerPrefix(p place) string {
 
 // openGroup opens a group; one that is not ours is given back to the kernel's hash,
 // whatever steered it before.
-func (s *Supervisor) openGroup(u *unit, p place, fds []int, ours bool, inv keeper.Inventory) {
+func (s *Supervisor) openGroup(u *unit, as group, inv keeper.Inventory) {
+	p, fds, ours := as.place, as.fds, as.ours
 	prefix := u.steerPrefix(p)
 	held := map[string]int{}
 	for name, fd := range inv.Descriptors {
@@ -130,8 +139,8 @@ func (s *Supervisor) openGroup(u *unit, p place, fds []int, ours bool, inv keepe
 	if !on {
 		return
 	}
-	options := u.flowOptions(p)
-	gr := &group{place: p, fds: fds, ours: ours, options: options}
+	options := u.flowOptions(p, as.seats)
+	gr := &group{place: p, fds: fds, ours: ours, seats: as.seats, options: options}
 	if options.Held = held; !ours {
 		want, options.Held = steer.Hash, nil
 	}
@@ -148,7 +157,7 @@ func (s *Supervisor) openGroup(u *unit, p place, fds []int, ours bool, inv keepe
 		}
 	}
 	if g.Level() == steer.Hash { // a supervisor before us may have died while one of them retired
-		for _, fd := range fds[:min(len(fds), u.instances())] {
+		for _, fd := range fds[:min(len(fds), u.instances()*gr.seats)] {
 			steer.Undeafen(fd)
 		}
 	}
@@ -159,6 +168,7 @@ func (s *Supervisor) openGroup(u *unit, p place, fds []int, ours bool, inv keepe
 	}
 	s.log.Debug("steered", "unit", u.conf.Name, "socket", p.name, "level", g.Level(), "because", g.Why())
 	u.groups = append(u.groups, gr)
+	s.settleSeats(u, gr)
 }
 
 // levelVariable names the best level of steering to try, ebpf, classic-bpf or hash;
@@ -201,7 +211,7 @@ func (s *Supervisor) joinGroup(u *unit, g *group, fds []int) {
 			err = g.steer.Join(i, fd)
 		}
 		if err != nil {
-			s.log.Warn("not steered", "unit", u.conf.Name, "socket", g.place.name, "instance", i+1, "err", err)
+			s.log.Warn("not steered", "unit", u.conf.Name, "socket", g.place.name, "instance", i/g.seats+1, "err", err)
 			continue
 		}
 		if g.steer.Level() == steer.EBPF {
@@ -218,9 +228,9 @@ func (s *Supervisor) leaveGroup(u *unit, g *group, i int) {
 	if fd < 0 {
 		return
 	}
-	if err := g.steer.Leave(i); err != nil {
+	if err := g.steer.Leave(i); err != nil && !errors.Is(err, steer.ErrNoPlace) {
 		queued, _, _, _ := sys.Queue(fd)
-		s.log.Warn("queue closed", "unit", u.conf.Name, "instance", i+1, "queued", queued, "err", err)
+		s.log.Warn("queue closed", "unit", u.conf.Name, "instance", i/g.seats+1, "queued", queued, "err", err)
 		unix.Shutdown(fd, unix.SHUT_RD)
 		g.steer.Leave(i)
 	}
@@ -229,7 +239,7 @@ func (s *Supervisor) leaveGroup(u *unit, g *group, i int) {
 // rejoin tells a group that a member was shut down by somebody and listens again.
 func (s *Supervisor) rejoin(u *unit, k *socket) {
 	if g := u.groupOf(k); g != nil {
-		if err := g.steer.Join(k.instance-1, k.fd); err != nil {
+		if err := g.steer.Join(g.at(k.instance, k.seat), k.fd); err != nil {
 			s.log.Warn("not steered", "unit", u.conf.Name, "socket", k.where(), "err", err)
 		}
 	}
@@ -238,7 +248,7 @@ func (s *Supervisor) rejoin(u *unit, k *socket) {
 // groupOf is the group that a socket is in, or nil.
 func (u *unit) groupOf(k *socket) *group {
 	for _, g := range u.groups {
-		if k.instance > 0 && k.instance <= len(g.fds) && g.fds[k.instance-1] == k.fd {
+		if at := g.at(k.instance, k.seat); k.instance > 0 && at < len(g.fds) && g.fds[at] == k.fd {
 			return g
 		}
 	}
@@ -282,7 +292,7 @@ var probe = sync.OnceValue(steer.Probe)
 // setWeights carries out machine.Steer.
 func (s *Supervisor) setWeights(u *unit, weights []int) {
 	for _, g := range u.groups {
-		if err := g.steer.Set(weights[:min(len(weights), len(g.fds))]); err != nil && !errors.Is(err, steer.ErrUnsteered) {
+		if err := g.steer.Set(u.seatWeights(g, weights)); err != nil && !errors.Is(err, steer.ErrUnsteered) {
 			s.log.Warn("weights not set", "unit", u.conf.Name, "socket", g.place.name, "weights", weights, "err", err)
 		}
 	}
@@ -292,7 +302,7 @@ func (s *Supervisor) setWeights(u *unit, weights []int) {
 // they are watched for, and flushed too.
 func (s *Supervisor) flush(u *unit, instance int) {
 	for _, g := range u.groups {
-		switch err := g.steer.Flush(instance - 1); {
+		switch err := g.steer.Flush(g.at(instance, 0)); {
 		case err == nil, errors.Is(err, steer.ErrDatagrams):
 		case errors.Is(err, steer.ErrLast), errors.Is(err, steer.ErrNoMigration):
 			s.log.Info("queue held", "unit", u.conf.Name, "instance", instance, "because", err)
@@ -314,7 +324,7 @@ func (s *Supervisor) flushedCaller(u *unit, instance int) bool {
 		return false
 	}
 	for _, g := range u.groups {
-		g.steer.Flush(instance - 1)
+		g.steer.Flush(g.at(instance, 0))
 	}
 	s.watchFor(u, instance)
 	return true
@@ -388,10 +398,10 @@ func (s *Supervisor) trim(u *unit) {
 		kept = append(kept, k)
 	}
 	for _, g := range u.groups {
-		for i := len(g.fds) - 1; i >= n; i-- {
+		for i := len(g.fds) - 1; i >= n*g.seats; i-- {
 			s.leaveGroup(u, g, i)
 		}
-		g.fds = g.fds[:min(n, len(g.fds))]
+		g.fds = g.fds[:min(n*g.seats, len(g.fds))]
 	}
 	u.setSockets(kept)
 	s.release(gone)

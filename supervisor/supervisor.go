@@ -324,6 +324,7 @@ func (s *Supervisor) commit(u *unit, actions []machine.Action) {
 	if err := s.save(u); err != nil { // save
 		s.log.Error("not saved", "unit", u.conf.Name, "err", err)
 	}
+	s.point(u)
 	for _, a := range actions { // act
 		s.perform(u, a)
 	}

@@ -28,8 +28,9 @@ type unit struct {
 	reading    chan struct{}   // has room for the one run whose environment_files are being read; nil: no run ever had any
 	stopSignal syscall.Signal  // of the last service it had
 	begun      bool            // it has been started, or was taken up as one that had
-	emptyAsked map[int]int     // by instance: how often it was asked whether its queue is empty
 	removed    bool            // configuration has it no more: forgotten when nothing is left
+	heads      map[int]int8    // by instance: the seat that gets what is new; nil without seats
+	emptyAsked map[int]int     // by instance: how often it was asked whether its queue is empty
 
 	canary    *canary       // under way; nil: none
 	canaryEnd string        // how the last one ended
@@ -58,14 +59,15 @@ type socket struct {
 	held     string // the name the keeper holds it under
 	name     string // LISTEN_FDNAMES
 	addr     units.Address
-	instance int // 0: shared by all
+	instance int  // 0: shared by all
+	seat     int8 // which of its instance's two
+	deaf     bool // its instance retires: see retire
 	fd       int
 	real     string // the address as bound: port 0 has become a number
 	path     *sys.UnixPath
 	key      uint64       // its watch key; 0 if it never was watched
 	options  *sys.Options // of its table in the unit file
 	inode    uint64
-	deaf     bool       // its instance retires: see retire
 	lost     string     // why nobody can reach it by its path; ""
 	eyed     sys.FileID // the file of its path that is watched
 }
@@ -92,6 +94,7 @@ type run struct {
 	gate     *gate  // asks whether it is ready; nil: nobody does
 	refused  int    // notify messages that did not count
 	user     int    // whom its process was started as
+	seat     int8   // which of its instance's two sockets it has, with flows = "quic"
 }
 
 func newUnit(conf *units.Unit) *unit {

@@ -73,6 +73,8 @@ listen = ["unix:///run/a.sock", "tcp://:81"]
 		{"another order of descriptors", base, change(`["unix:///run/a.sock", "tcp://:81"]`, `["tcp://:81", "unix:///run/a.sock"]`), []string{"changed web replace"}},
 		{"shared instead of per instance", base, change("per_instance = true", ""),
 			[]string{"changed web replace; added http tcp://:80; removed http tcp://:80@1; removed http tcp://:80@2"}},
+		{"sockets that a process has for itself", change("tcp://:80", "udp://:80"), change("tcp://:80", "udp://:80", "per_instance = true", "per_instance = true\nflows = 'quic'"),
+			[]string{"changed web replace; changed http udp://:80@1 flows; changed http udp://:80@2 flows"}},
 		{"no service any more", base, "[socket.admin]\nlisten = ['unix:///run/a.sock', 'tcp://:81']",
 			[]string{"changed web replace; removed http tcp://:80@1; removed http tcp://:80@2"}},
 	} {

@@ -151,6 +151,14 @@ type Flows string
 // Sticky keeps a peer's datagrams with the instance that had its first one.
 const Sticky Flows = "sticky"
 
+// QUIC is for services that speak QUIC: a packet comes to the process that has issued its
+// connection id, wherever it was sent from, also while another replaces that process.
+const QUIC Flows = "quic"
+
+// MaxQUIC is the largest number of instances with QUIC: each has two sockets, one for
+// each process of a replacement.
+const MaxQUIC = 512
+
 // An Address is where a socket listens. Network is Go's name for it.
 type Address struct {
 	Network string // tcp tcp4 tcp6 udp udp4 udp6 unix unixgram unixpacket

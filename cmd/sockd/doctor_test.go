@@ -64,8 +64,9 @@ func TestDoctorInPoorWorlds(t *testing.T) {
 		w                             world
 	}{
 		{name: "no bpf", subject: "steering ebpf", found: "EPERM", follows: "not: siblings have weights", w: world{Answers: map[string]int{"bpf": int(unix.EPERM)}}},
+		{name: "no bpf for flows", subject: "flows", found: "game of unit many asks for flows = \"quic\"", follows: "not kept", w: world{Answers: map[string]int{"bpf": int(unix.EPERM)}}},
 		{name: "no pidfd_open", subject: "pidfd", found: "ENOSYS", follows: "start time", w: world{Answers: map[string]int{"pidfd_open": int(unix.ENOSYS)}}},
-		{name: "128 descriptors", subject: "descriptors", found: "at most 128", follows: "need about 2", w: world{Limits: map[int]uint64{unix.RLIMIT_NOFILE: 128}}},
+		{name: "128 descriptors", subject: "descriptors", found: "at most 128", follows: "need about 3", w: world{Limits: map[int]uint64{unix.RLIMIT_NOFILE: 128}}},
 		{name: "no cgroup", subject: "cgroup", found: "no writable cgroup", follows: "mark", namespaces: true, root: true,
 			w: world{Namespaces: unix.CLONE_NEWNS, NoCgroup: true}},
 		{name: "another user, root's folder", subject: "runtime folder", found: "EACCES", follows: "refuses", root: true,
@@ -80,7 +81,7 @@ func TestDoctorInPoorWorlds(t *testing.T) {
 			if c.namespaces {
 				needNamespaces(t)
 			}
-			many := write(t, shortDir(t), "many.toml", "[service]\nexec = \"x\"\ninstances = 30\n[socket.http]\nlisten = \":0\"\nbacklog = 60000\n")
+			many := write(t, shortDir(t), "many.toml", "[service]\nexec = \"x\"\ninstances = 30\n[socket.http]\nlisten = \":0\"\nbacklog = 60000\n[socket.game]\nlisten = \"udp://:0\"\nper_instance = true\nflows = \"quic\"\n")
 			os.Chmod(many, 0o644)
 			args := []string{many}
 			if c.dir != "" {
