@@ -179,13 +179,22 @@ func TestErrandHeardTwice(t *testing.T) {
 	ask("start", "d", Done)
 	ask("stop", "c", Failed) // it was started meanwhile
 	tl.generation(8)
+	tl.tell("yyy")
+	if out, err := tl.s.canaryUnit(t.Context(), errand{unit: "web", wait: true}, "1"); err != nil || out.Outcome != Done {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	ask("promote", "p", Done)
+	tl.crash()
+	tl.start()
+	ask("promote", "p", Done) // as the canary before the crash has ended
+	tl.generation(11)
 	for range 2 * heardKept {
 		ask("resume", "e", Done)
 		ask("resume", "", Done)
 	}
 	tl.s.ask(t.Context(), func() error {
-		if n := len(tl.s.units["web"].heard); n != 5 {
-			t.Errorf("%d errands are remembered, not 5", n)
+		if n := len(tl.s.units["web"].heard); n != 6 {
+			t.Errorf("%d errands are remembered, not 6", n)
 		}
 		return nil
 	})
