@@ -28,10 +28,11 @@ func (b *binding) undo() {
 // commitBinding gives the plan's new sockets to the keeper and makes them the unit's. The
 // sockets no longer wanted are returned; they are still held.
 func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
-	if len(b.made) == 0 && len(b.gone) == 0 && slices.Equal(b.sockets, b.unit.sockets) && b.unit.savedConf == b.unit.conf {
+	if len(b.made) == 0 && len(b.gone) == 0 && len(b.renamed) == 0 && slices.Equal(b.sockets, b.unit.sockets) && b.unit.savedConf == b.unit.conf {
 		return nil, nil // nothing changes, and it is saved
 	}
 	b.before, b.leaving, b.committed = b.unit.sockets, b.unit.leaving, true
+	b.rename()
 	nameHeld(b.unit.conf.Name, b.unit.sockets, b.made)
 	for _, k := range b.gone {
 		// Of an instance that is one too many, the socket stays until that has gone: trim.
@@ -55,7 +56,7 @@ func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
 	for _, from := range b.taken {
 		from.path = nil
 		for _, u := range s.units {
-			if slices.Contains(u.sockets, from) { // when it has left, the path stays, whoever supervises then
+			if u.has(from) { // when it has left, the path stays, whoever supervises then
 				u.savedSockets = nil
 				if err := s.save(u); err != nil {
 					return nil, fmt.Errorf("unit %s: not saved: %w", u.conf.Name, err)
@@ -98,18 +99,19 @@ func (s *Supervisor) revert(b *binding) error {
 			}
 		}
 		for _, u := range s.units {
-			if slices.Contains(u.sockets, from) {
+			if u.has(from) {
 				u.savedSockets, changed[u] = nil, true
 			}
 		}
 	}
 	b.undo()
 	if b.committed {
+		b.rename()
 		b.unit.setSockets(b.before)
 		b.unit.leaving = b.leaving
 		changed[b.unit] = true
 	}
-	b.made, b.taken, b.held, b.committed = nil, nil, 0, false
+	b.made, b.taken, b.renamed, b.held, b.committed = nil, nil, nil, 0, false
 	var problems []error
 	for u := range changed {
 		if err := s.save(u); err != nil {

@@ -102,6 +102,15 @@ func (s *Supervisor) alone(u *unit, k *socket, gen uint64) bool {
 			return false
 		}
 	}
+	for name, upto := range k.others {
+		if other := s.units[name]; other != nil && other != u {
+			for g, r := range other.runs {
+				if g <= upto && !r.exited {
+					return false
+				}
+			}
+		}
+	}
 	return true
 }
 

@@ -67,7 +67,8 @@ type binding struct {
 	sockets []*socket // as the unit file wants them
 	made    []*socket // of these, the new ones
 	gone    []*socket // those no longer wanted
-	taken   []*socket // of a unit that goes away: the same kernel object goes on in made
+	taken   []*socket // that another unit gives up: the same kernel object goes on in made
+	renamed []renamed // that the unit keeps under another name
 
 	instances int // that there are to be
 
@@ -81,27 +82,23 @@ type binding struct {
 // An error means that nothing has changed.
 func (s *Supervisor) bind(u *unit, conf *units.Unit, instances int, spare []*socket) (*binding, error) {
 	b := &binding{unit: u, instances: instances}
-	have := map[place]*socket{}
-	held := placesOf(u.sockets)
-	for i, k := range u.sockets {
-		have[held[i]] = k
-	}
+	wanted := places(conf, instances, u.twoSeats(conf))
+	have := b.match(u.sockets, wanted)
 	options, err := socketsOptions(conf)
 	if err != nil {
 		return nil, err
 	}
 	var problems []error
 	ports := map[place]string{} // port 0: siblings share what the first was given
-	for _, p := range places(conf, instances, u.twoSeats(conf)) {
+	for _, p := range wanted {
 		if k := have[p]; k != nil {
-			delete(have, p)
 			b.sockets = append(b.sockets, k)
 			ports[p.group()] = k.real
 			continue
 		}
 		k, from, err := s.bindOne(conf, p, options[p.name], ports[p.group()], spare)
 		if err != nil {
-			problems = append(problems, fmt.Errorf("unit %s: socket %s: %w", conf.Name, p.name, err))
+			problems = append(problems, fmt.Errorf("unit %s: socket %s: %w", conf.Name, p.name, s.ownInTheWay(err)))
 			if p.instance > 0 {
 				break // its siblings will say the same
 			}
@@ -114,11 +111,7 @@ func (s *Supervisor) bind(u *unit, conf *units.Unit, instances int, spare []*soc
 			b.taken = append(b.taken, from)
 		}
 	}
-	for i, k := range u.sockets {
-		if have[held[i]] != nil {
-			b.gone = append(b.gone, k)
-		}
-	}
+	b.gone = without(u.sockets, b.sockets)
 	if len(problems) > 0 {
 		b.undo()
 		return nil, errors.Join(problems...)
@@ -137,8 +130,8 @@ func (p place) group() place {
 func (s *Supervisor) bindOne(conf *units.Unit, p place, opts *sys.Options, real string, spare []*socket) (k, from *socket, err error) {
 	k = &socket{name: p.name, addr: p.addr, instance: p.instance, seat: p.seat, options: opts}
 	for _, sp := range spare {
-		if sp.addr == p.addr && sp.instance == p.instance && sp.seat == p.seat {
-			k.real, k.path, k.inode = sp.real, sp.path, sp.inode
+		if sp.is(p) {
+			k.real, k.path, k.inode, k.others = sp.real, sp.path, sp.inode, s.holders(sp)
 			if k.fd, err = unix.FcntlInt(uintptr(sp.fd), unix.F_DUPFD_CLOEXEC, 3); err != nil {
 				return nil, nil, err
 			}
@@ -204,7 +197,7 @@ func (s *Supervisor) release(sockets []*socket) {
 			s.watch.Remove(k.fd)
 			delete(s.targets, k.key)
 		}
-		if k.path != nil {
+		if k.path != nil && !s.goesOn(k) {
 			if err := k.path.Remove(); err != nil {
 				s.log.Warn("path not removed", "socket", k.where(), "err", err)
 			}
@@ -213,6 +206,19 @@ func (s *Supervisor) release(sockets []*socket) {
 			s.log.Error("socket not released", "socket", k.where(), "err", err)
 		}
 	}
+}
+
+// goesOn says whether a unit that has taken a socket over holds it, path and all: the
+// one before may have been killed before it had noted that the path is its no more.
+func (s *Supervisor) goesOn(k *socket) bool {
+	for _, u := range s.units {
+		for _, other := range u.sockets {
+			if other != k && other.inode == k.inode && other.path != nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // releaseAll closes every socket of every unit.

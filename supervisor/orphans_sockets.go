@@ -89,7 +89,7 @@ func confSum(conf *units.Unit) string {
 // open makes a socket of a saved one and its descriptor.
 func (k *savedSocket) open(fd int) *socket {
 	return &socket{held: k.Held, name: k.Name, addr: units.Address{Network: k.Network, Address: k.Address},
-		instance: k.Instance, seat: k.Seat, fd: fd, real: k.Real, path: k.Path, inode: inodeOf(fd)}
+		instance: k.Instance, seat: k.Seat, fd: fd, real: k.Real, path: k.Path, others: k.Others, inode: inodeOf(fd)}
 }
 
 // readSockets reads what a supervisor of this boot has written; else it is empty.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/machine"
@@ -13,7 +14,7 @@ import (
 
 // Reload reads the units again and does what has changed: units added are started,
 // units removed are stopped, and a changed one goes on with its sockets, which are
-// matched by unit, name, address and instance. New sockets are bound before old
+// matched by address and instance, whatever they are called and whose they are. New sockets are bound before old
 // ones are closed. All or nothing: on any problem it returns it, and nothing has
 // changed.
 func (s *Supervisor) Reload(ctx context.Context) error {
@@ -111,13 +112,14 @@ func (s *Supervisor) apply(set *units.Set) (warnings []string, err error) {
 func (s *Supervisor) plan(set *units.Set) (*reloading, error) {
 	p := &reloading{bindings: map[string]*binding{}}
 	var problems []error
-	var spare []*socket // of units that go: a unit that was renamed keeps its sockets
+	var spare []*socket // that a unit gives up: one that was renamed, or has them now, goes on with them
 	bind := func(u *unit, conf *units.Unit) {
 		b, err := s.bind(u, conf, instancesIn(conf), spare)
 		if err != nil {
 			problems = append(problems, err)
 			return
 		}
+		spare = slices.DeleteFunc(spare, func(k *socket) bool { return slices.Contains(b.taken, k) })
 		p.bindings[conf.Name] = b
 	}
 	byName := map[string]*units.Unit{}
@@ -130,6 +132,8 @@ func (s *Supervisor) plan(set *units.Set) (*reloading, error) {
 			u := s.units[c.Unit]
 			p.removed = append(p.removed, u)
 			spare = append(spare, u.sockets...)
+		} else if u := s.units[c.Unit]; u != nil {
+			spare = append(spare, u.unwanted(byName[c.Unit])...)
 		}
 	}
 	for _, u := range s.units {

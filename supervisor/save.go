@@ -52,10 +52,11 @@ type savedSocket struct {
 	Held             string
 	Name             string
 	Network, Address string
-	Instance         int           `json:",omitempty"`
-	Seat             int8          `json:",omitempty"`
-	Real             string        `json:",omitempty"`
-	Path             *sys.UnixPath `json:",omitempty"`
+	Instance         int               `json:",omitempty"`
+	Seat             int8              `json:",omitempty"`
+	Real             string            `json:",omitempty"`
+	Path             *sys.UnixPath     `json:",omitempty"`
+	Others           map[string]uint64 `json:",omitempty"`
 }
 
 // stateVersion is raised when a saved unit changes its meaning.
@@ -99,7 +100,7 @@ func (u *unit) saveSockets() []savedSocket {
 	all := slices.Concat(u.sockets, u.leaving)
 	sockets := make([]savedSocket, len(all))
 	for i, k := range all {
-		sockets[i] = savedSocket{k.held, k.name, k.addr.Network, k.addr.Address, k.instance, k.seat, k.real, k.path}
+		sockets[i] = savedSocket{k.held, k.name, k.addr.Network, k.addr.Address, k.instance, k.seat, k.real, k.path, k.others}
 	}
 	return sockets
 }

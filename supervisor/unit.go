@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -68,8 +69,9 @@ type socket struct {
 	key      uint64       // its watch key; 0 if it never was watched
 	options  *sys.Options // of its table in the unit file
 	inode    uint64
-	lost     string     // why nobody can reach it by its path; ""
-	eyed     sys.FileID // the file of its path that is watched
+	others   map[string]uint64 // units that had it before: their runs up to this generation may hold it
+	lost     string            // why nobody can reach it by its path; ""
+	eyed     sys.FileID        // the file of its path that is watched
 }
 
 // A run is one process, from the moment it is asked for until its exit has been
@@ -160,6 +162,11 @@ func (u *unit) watches(instance int) bool {
 
 func (u *unit) setSockets(sockets []*socket) {
 	u.sockets, u.savedSockets = sockets, nil
+}
+
+// has says whether a socket is one of the unit's, or was and is not released yet.
+func (u *unit) has(k *socket) bool {
+	return slices.Contains(u.sockets, k) || slices.Contains(u.leaving, k)
 }
 
 // gone: configuration has it no more, and nothing is left of it, not even output.

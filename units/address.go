@@ -38,6 +38,22 @@ func (a Address) AddrPort() netip.AddrPort {
 	return netip.AddrPortFrom(ip, uint16(n))
 }
 
+// Same reports whether both are one address: also in other words, as tcp://127.0.0.1:80
+// and tcp4://127.0.0.1:80. Port 0 is the same as itself.
+func (a Address) Same(b Address) bool { return a.plain() == b.plain() }
+
+// plain has the family out of the network where the host tells it.
+func (a Address) plain() Address {
+	if a.Unix() {
+		return a
+	}
+	ap := a.AddrPort()
+	if ip := ap.Addr(); !ip.IsValid() || ip.IsUnspecified() {
+		return a
+	}
+	return Address{a.Network[:3], netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()).String()}
+}
+
 // ParseAddress reads an address as listen does. dir is where a relative Unix path starts.
 func ParseAddress(text, dir string) (Address, error) {
 	a, f := parseAddress(text, dir)
