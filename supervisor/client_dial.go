@@ -7,11 +7,10 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"syscall"
 
+	"github.com/sockd/sockd/supervisor/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
@@ -61,10 +60,10 @@ func strangers(path string) string {
 	}
 }
 
-// userName is a user's name and number.
+// userName is a user's name, where there is one, and number.
 func userName(uid int) string {
-	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
-		return fmt.Sprintf("%s (uid %d)", u.Username, uid)
+	if name := sys.UserName(uid); name != "" {
+		return fmt.Sprintf("%s (uid %d)", name, uid)
 	}
 	return fmt.Sprintf("uid %d", uid)
 }

@@ -2,7 +2,6 @@ package units
 
 import (
 	"os"
-	"os/user"
 	"path/filepath"
 	"strings"
 )
@@ -28,17 +27,23 @@ func (s *source) absent() Problems {
 	} else if !st.IsDir() {
 		missing("directory", wrong("%s is not a folder", quote(sv.Directory)))
 	}
-	if sv.User != "" && !isDigits(sv.User) {
-		if _, err := user.Lookup(sv.User); err != nil {
-			missing("user", wrong("there is no user %s here", quote(sv.User)))
-		}
+	if !known("/etc/passwd", sv.User) {
+		missing("user", wrong("there is no user %s in /etc/passwd", quote(sv.User)))
 	}
-	if sv.Group != "" && !isDigits(sv.Group) {
-		if _, err := user.LookupGroup(sv.Group); err != nil {
-			missing("group", wrong("there is no group %s here", quote(sv.Group)))
-		}
+	if !known("/etc/group", sv.Group) {
+		missing("group", wrong("there is no group %s in /etc/group", quote(sv.Group)))
 	}
 	return all
+}
+
+// known says whether a name stands in a file such as /etc/passwd. What is a number, or not
+// given, needs no entry. The files are what sockd looks at when it starts a service.
+func known(file, name string) bool {
+	if name == "" || isDigits(name) {
+		return true
+	}
+	text, _ := os.ReadFile(file)
+	return strings.HasPrefix(string(text), name+":") || strings.Contains(string(text), "\n"+name+":")
 }
 
 // program says why the command could not be started here, as far as can be seen.

@@ -26,8 +26,9 @@ func TestCheckWarnsOfWhatIsNotHere(t *testing.T) {
 		{"one whose PATH may stand in a file", "exec = 'there'\nenvironment_files = ['env']", ""},
 		{"a folder", "exec = './there'\ndirectory = 'gone'", `:3:13: service.directory: "` + dir + `/gone": no such file or directory`},
 		{"a folder that is none", "exec = './there'\ndirectory = './plain'", `:3:13: service.directory: "` + dir + `/plain" is not a folder`},
-		{"a user", "exec = './there'\nuser = 'sockd-nobody'", `:3:8: service.user: there is no user "sockd-nobody" here`},
-		{"a group", "exec = './there'\ngroup = 'sockd-nobody'", `:3:9: service.group: there is no group "sockd-nobody" here`},
+		{"a user", "exec = './there'\nuser = 'sockd-nobody'", `:3:8: service.user: there is no user "sockd-nobody" in /etc/passwd`},
+		{"a group", "exec = './there'\ngroup = 'sockd-nobody'", `:3:9: service.group: there is no group "sockd-nobody" in /etc/group`},
+		{"a user that is there", "exec = './there'\nuser = 'root'", ""},
 		{"a user by number", "exec = './there'\nuser = '4000000'", ""},
 	} {
 		put("u.toml", "[service]\n"+c.text+"\n", 0o644)

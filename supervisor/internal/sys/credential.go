@@ -30,6 +30,17 @@ func LookupUser(name string) (User, error) { return lookupUser("/etc/passwd", "/
 // LookupGroup finds a group by name or number.
 func LookupGroup(name string) (gid uint32, err error) { return lookupGroup("/etc/group", name) }
 
+// UserName is the name of the user with that number; "" if none is known.
+func UserName(uid int) string {
+	lines, _ := colonFile("/etc/passwd") // a machine without it knows no names
+	for _, f := range lines {
+		if n, ok := fieldID(f, 2); ok && int(n) == uid {
+			return f[0]
+		}
+	}
+	return ""
+}
+
 func lookupUser(passwd, group, name string) (User, error) {
 	lines, err := colonFile(passwd)
 	if err != nil {
