@@ -83,7 +83,7 @@ var socketKeys = sync.OnceValue(func() []key[Socket] {
 			meaning: "`SO_MARK`, for policy routing. Needs a privilege"},
 			func(s *Socket) any { return &s.Mark }},
 		{keyInfo{name: "priority", kind: integer, systemd: "Priority=", max: maxInt31, option: true, fallback: "the system's",
-			meaning: "`SO_PRIORITY`; above 6 needs a privilege"},
+			meaning: "`SO_PRIORITY`; above 6 needs a privilege. Without it `ip_tos` sets it too"},
 			func(s *Socket) any { return &s.Priority }},
 		{keyInfo{name: "receive_buffer", kind: size, systemd: "ReceiveBuffer=", min: 1, max: maxBuffer, option: true, fallback: "the system's",
 			meaning: "`SO_RCVBUF`. For UDP: what is kept while nobody reads"},
