@@ -198,6 +198,8 @@ func findRuntimeDir(dir string) Finding {
 	if _, err := NewClient(dir).Units(ctx); err == nil {
 		f.Follows = "a sockd is running there"
 		return f
+	} else if errors.Is(err, ErrDenied) {
+		return Finding{f.Subject, false, err.Error(), "that is another user's, and no second `sockd run` can be there", "choose another with --runtime-dir or SOCKD_RUNTIME_DIR"}
 	} else if !errors.Is(err, ErrNotRunning) {
 		return Finding{f.Subject, false, dir + ": " + err.Error(), "a sockd is there, and does not answer well", "see its log"}
 	}

@@ -139,6 +139,9 @@ func TestControlSocketOfSomebodyElse(t *testing.T) {
 	if err := os.WriteFile(program, text, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if out, code := asNobody(t, dir, program, "doctor"); code != 0 || !strings.Contains(out, "another user's") {
+		t.Errorf("doctor: %d %q", code, out)
+	}
 	for _, args := range []string{"status", "restart cat", "reload", "upgrade"} {
 		out, code := asNobody(t, dir, program, strings.Fields(args)...)
 		if code != exitFailed || !strings.Contains(out, "permission denied") || !strings.Contains(out, "belongs to root (uid 0), and you are nobody (uid 65534)") || !strings.Contains(out, "sudo") {
