@@ -7,7 +7,15 @@ import (
 
 // ask runs do in the loop and returns what it returns, or the context's error.
 func (s *Supervisor) ask(ctx context.Context, do func() error) error {
-	r := request{do, make(chan error, 1)}
+	return s.put(ctx, request{do: do, done: make(chan error, 1)})
+}
+
+// askSafe is ask for what is done in safe mode too.
+func (s *Supervisor) askSafe(ctx context.Context, do func() error) error {
+	return s.put(ctx, request{do: do, done: make(chan error, 1), safe: true})
+}
+
+func (s *Supervisor) put(ctx context.Context, r request) error {
 	select {
 	case s.requests <- r:
 	case <-ctx.Done():

@@ -30,6 +30,7 @@ func (s *Supervisor) begin(dir *runtimeDir, inv keeper.Inventory) (control net.L
 	s.recallUnits(inv, left, fresh)
 	if s.safe() != "" {
 		s.show(inv)
+		s.carry(inv)
 		return s.openControl(dir, inv)
 	}
 	// Every socket that is to be there is open, held, steered and on the saved state.

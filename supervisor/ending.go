@@ -10,6 +10,9 @@ import (
 // ifEnded ends the supervisor when an essential unit has ended for good, and
 // forgets a unit that configuration has removed and that has nothing left.
 func (s *Supervisor) ifEnded(u *unit) {
+	if s.safe() != "" { // then nothing is decided
+		return
+	}
 	if sv := u.conf.Service; sv != nil && sv.Essential && !s.stopping && u.machine.EndedForGood() {
 		s.ended = &ExitError{Unit: u.conf.Name, Code: u.lastCode}
 		s.log.Warn("essential unit ended", "unit", u.conf.Name, "code", u.lastCode)

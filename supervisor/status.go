@@ -18,7 +18,7 @@ type UnitStatus struct {
 	State     string           `json:"state"` // of all instances in one word: see Summary
 	Start     string           `json:"start,omitempty"`
 	Essential bool             `json:"essential,omitempty"`
-	Safe      string           `json:"safe_mode,omitempty"`  // why sockd changes nothing at the moment
+	Safe      string           `json:"safe_mode,omitempty"`  // why sockd changes nothing at the moment, and what to do
 	Canary    int              `json:"canary,omitempty"`     // instances of the new version that are on trial: the last ones
 	CanaryEnd string           `json:"canary_end,omitempty"` // how the last trial ended
 	Removed   bool             `json:"removed,omitempty"`    // configuration has it no more; it is leaving
@@ -123,7 +123,7 @@ func (s *Supervisor) sorted() []*unit {
 }
 
 func (s *Supervisor) statusOf(u *unit) *UnitStatus {
-	st := &UnitStatus{Name: u.conf.Name, File: u.conf.File, Up: u.machine.Up, Removed: u.removed, Safe: s.safe(), LastGen: u.machine.LastGen,
+	st := &UnitStatus{Name: u.conf.Name, File: u.conf.File, Up: u.machine.Up, Removed: u.removed, Safe: s.safeText(), LastGen: u.machine.LastGen,
 		Instances: []InstanceStatus{}, Sockets: make([]SocketStatus, 0, len(u.sockets))}
 	if sv := u.conf.Service; sv != nil {
 		st.Start, st.Essential = string(sv.Start), sv.Essential
@@ -222,15 +222,23 @@ func (s *Supervisor) published() []*UnitStatus {
 
 // Unit returns one unit's status, and whether there is such a unit.
 func (s *Supervisor) Unit(name string) (UnitStatus, bool) {
-	if v := s.view.Load(); v != nil {
-		i, ok := slices.BinarySearchFunc(*v, name, func(u shown, name string) int { return strings.Compare(u.name, name) })
-		if ok {
-			if st := (*v)[i].unit.published.Load(); st != nil {
-				return st.fresh(s), true
-			}
-		}
+	if st := s.shown(name); st != nil {
+		return st.fresh(s), true
 	}
 	return UnitStatus{}, false
+}
+
+// shown is one unit's status as it was published, or nil.
+func (s *Supervisor) shown(name string) *UnitStatus {
+	v := s.view.Load()
+	if v == nil {
+		return nil
+	}
+	i, ok := slices.BinarySearchFunc(*v, name, func(u shown, name string) int { return strings.Compare(u.name, name) })
+	if !ok {
+		return nil
+	}
+	return (*v)[i].unit.published.Load()
 }
 
 // fresh is a copy with what the kernel says of the queues now, and how long a

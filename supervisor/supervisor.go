@@ -114,6 +114,7 @@ type news struct {
 type request struct {
 	do   func() error
 	done chan error
+	safe bool // it is done in safe mode too
 }
 
 // An ExitError says that an essential unit has ended for good; Code is its exit
@@ -202,7 +203,10 @@ func (s *Supervisor) Run(ctx context.Context) (err error) {
 	go s.forwardWatch()
 	close(s.started)
 	if s.safe() != "" {
-		return s.answer(ctx)
+		if err := s.answer(ctx); err != errReplaced {
+			return err
+		}
+		return nil
 	}
 	defer s.keepPaths()()
 	if s.cfg.Reap || s.cfg.Keeper != nil { // a process of our own: what reading many units took goes back to the system
@@ -254,15 +258,13 @@ func (s *Supervisor) loop(ctx context.Context) error {
 		}
 		select {
 		case ev := <-s.keeper.Events():
-			s.hear(ev)
+			s.hear(behind(ev, s.keeper.Events())...)
 		case keys := <-s.fired:
-			for _, key := range keys {
-				s.readable(key)
-			}
+			s.readable(keys)
 		case key := <-s.logs.done:
 			s.logDone(key)
 		case n := <-s.gates:
-			s.gateSaid(n)
+			s.gatesSaid(behind(n, s.gates))
 		case n := <-s.files:
 			s.filesWereRead(n)
 		case r := <-s.requests:
@@ -304,41 +306,24 @@ var errAbrupt = errors.New("ended abruptly")
 // handle takes one event through the five steps, but for the acknowledgement,
 // which is the caller's.
 func (s *Supervisor) handle(u *unit, ev machine.Event) {
-	now := s.now()
-	if at, ok := u.machine.Deadline(); ok && now > at.Add(oversleep) {
-		u.machine.Overslept(now) // who has spoken meanwhile is not judged before he is heard
-	}
-	actions := u.machine.Step(now, ev) // decide
-	s.commit(u, actions)
+	s.carryOutAndTell(s.decide(u, len(s.untold), ev))
+}
+
+// commit saves what was decided, acts on it, and tells people.
+func (s *Supervisor) commit(u *unit, actions []machine.Action) {
+	s.carryOutAndTell(&decision{unit: u, actions: actions})
+}
+
+func (s *Supervisor) carryOutAndTell(d *decision) {
+	s.carryOut(d.unit, d)
+	s.untold = append(s.untold, d.told...)
+	s.tellAll()
+	s.ifEnded(d.unit)
 }
 
 // oversleep is how late a deadline may be met on a busy machine. Later than that, this
 // process or the machine was stopped.
 const oversleep = time.Second
-
-// commit saves what was decided, acts on it, and tells people.
-func (s *Supervisor) commit(u *unit, actions []machine.Action) {
-	u.resize()
-	u.changed(actions)
-	s.cork()
-	if err := s.save(u); err != nil { // save
-		s.log.Error("not saved", "unit", u.conf.Name, "err", err)
-	}
-	s.point(u)
-	for _, a := range actions { // act
-		s.perform(u, a)
-	}
-	s.uncork()
-	s.settleStore(u)
-	s.settleGates(u)
-	s.trim(u)
-	s.settleCanary(u)
-	at, ok := u.machine.Deadline()
-	s.agenda.set(u, at, ok)
-	s.publish(u) // tell: who hears of it and asks finds it so
-	s.tellAll()
-	s.ifEnded(u)
-}
 
 // settleFollowing handles what performing has brought about, until nothing more.
 func (s *Supervisor) settleFollowing() {
@@ -379,7 +364,13 @@ func (s *Supervisor) stopAll(because string) {
 // Kill ends every process of every unit at once, for an operator who does not want
 // to wait for the stop timeouts.
 func (s *Supervisor) Kill() {
-	s.ask(context.Background(), func() error {
+	s.askSafe(context.Background(), func() error {
+		if s.safe() != "" { // the order to stop came before
+			for _, u := range s.units {
+				s.killSafe(u, "killed by the operator")
+			}
+			return nil
+		}
 		s.stopAll("killed by the operator")
 		s.settleFollowing()
 		for _, u := range s.units {

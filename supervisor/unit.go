@@ -42,6 +42,8 @@ type unit struct {
 	exits     [][]ExitCount // per instance
 
 	facts map[uint64]savedFact // by generation, of runs of a supervisor before us
+	ends  map[uint64]*end      // in safe mode, by generation: of runs that nobody has parted from
+	told  bool                 // in safe mode: its runs were told to leave
 
 	at    machine.Instant // its appointment in the agenda
 	place int             // where in the heap, from 1; 0: not there

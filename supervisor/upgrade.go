@@ -52,9 +52,6 @@ func (s *Supervisor) prepareUpgrade(r UpgradeRequest) (*Upgrade, error) {
 	if s.cfg.Keeper == nil {
 		return nil, refused("this supervisor is part of another program and cannot be replaced")
 	}
-	if s.safe() != "" {
-		return nil, s.errSafe()
-	}
 	if r.Binary == "" {
 		r.Binary = programFile()
 	}
@@ -120,7 +117,7 @@ func (s *Supervisor) postUpgrade(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 	w.Write(answer)
 	http.NewResponseController(w).Flush()
-	go s.ask(context.Background(), s.leave)
+	go s.askSafe(context.Background(), s.leave)
 }
 
 // leave ends this supervisor for another, unless everything is about to end.

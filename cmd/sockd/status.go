@@ -107,6 +107,9 @@ func printStatus(w io.Writer, all []supervisor.UnitStatus, now time.Time, colour
 }
 
 func printUnits(w io.Writer, all []supervisor.UnitStatus, now time.Time) error {
+	if len(all) > 0 && all[0].Safe != "" {
+		fmt.Fprintf(w, "safe mode: %s\n\n", printable(all[0].Safe))
+	}
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, "UNIT\tSTATE\tFOR\tPID\tSTARTS\tWHY")
 	for _, u := range all {

@@ -34,6 +34,8 @@ func main() {
 		die(instance())
 	case "serve":
 		serve()
+	case "talk": // a line of so many bytes for each connection
+		talk(n)
 	case "look": // writes what it sees into the file
 		look(os.Args[2])
 	case "orphans": // when somebody connects
