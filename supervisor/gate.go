@@ -183,18 +183,28 @@ func (s *Supervisor) try(ctx context.Context, g *gate) error {
 	return tryHTTP(ctx, g)
 }
 
-// gateSaid takes what came of a try.
-func (s *Supervisor) gateSaid(n gateNews) {
+// gatesSaid takes what came of tries.
+func (s *Supervisor) gatesSaid(all []gateNews) {
+	var ds []*decision
+	for _, n := range all {
+		if d := s.gateSaid(n); d != nil {
+			ds = append(ds, d)
+		}
+	}
+	s.settle(ds)
+}
+
+func (s *Supervisor) gateSaid(n gateNews) *decision {
 	r := n.gate.run
 	if r.gate != n.gate {
-		return // closed meanwhile
+		return nil // closed meanwhile
 	}
 	ev := machine.Notified{Instance: r.id.Instance, Gen: r.id.Gen, Ready: n.err == nil}
 	if n.err != nil {
 		ev.Unready = "ready: " + n.err.Error()
 		if m := r.unit.machineRun(r.id); m != nil && m.Unready == ev.Unready {
-			return // as before
+			return nil // as before
 		}
 	}
-	s.handle(r.unit, ev)
+	return s.decide(r.unit, len(s.untold), ev)
 }

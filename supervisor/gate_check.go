@@ -144,9 +144,7 @@ func (s *Supervisor) checkOver(c *check) {
 	} else {
 		s.logs.finish(c.run.logKey)
 	}
-	for _, ev := range c.after {
-		s.heard(ev)
-	}
+	s.heard(c.after...)
 }
 
 // checkDone: it has ended and its output has been read.

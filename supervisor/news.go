@@ -16,49 +16,97 @@ import (
 
 // hear takes news. What is logged of it goes with the acknowledgement, so that each
 // end is recorded once, whenever we die.
-func (s *Supervisor) hear(ev keeper.Event) {
+func (s *Supervisor) hear(news ...keeper.Event) {
 	if s.cfg.Keeper != nil {
 		s.cfg.Keeper.remote.Gather()
 		defer s.cfg.Keeper.remote.Scatter()
 	}
-	s.heard(ev)
+	s.heard(news...)
 }
 
-// heard takes news from the keeper, and acknowledges it last.
-func (s *Supervisor) heard(ev keeper.Event) {
-	if isCheck(ev.ID) {
-		s.checkNews(ev)
-	} else if s.afterCheck(ev) {
-		return
-	} else if u := s.units[ev.ID.Unit]; u != nil {
-		if r := u.run(ev.ID); r != nil && !r.exited {
-			s.runNews(u, r, ev)
+// heard takes news from the keeper, and acknowledges it last. Of an instance one piece is
+// decided on at a time: people hear of both when a run has become ready and has ended.
+func (s *Supervisor) heard(news ...keeper.Event) {
+	var all []*decision
+	of, execed := map[keeper.ID]bool{}, false
+	for _, ev := range news {
+		place := keeper.ID{Unit: ev.ID.Unit, Instance: ev.ID.Instance}
+		if len(all) == mostTogether || of[place] || !s.plain(ev) {
+			s.settle(all)
+			all = nil
+			clear(of)
 		}
+		if d := s.decideNews(ev); d != nil {
+			d.news = &ev
+			all, of[place] = append(all, d), true
+		}
+		execed = execed || ev.Kind == keeper.Execed
 	}
-	s.settleFollowing()
-	if err := s.keeper.Acknowledge(ev); err != nil {
-		s.log.Error("not acknowledged", "unit", ev.ID.Unit, "instance", ev.ID.Instance, "generation", ev.ID.Gen, "err", err)
-	}
-	if ev.Kind == keeper.Execed {
+	s.settle(all)
+	if execed {
 		s.prepareOutfit()
 	}
 }
 
-func (s *Supervisor) runNews(u *unit, r *run, ev keeper.Event) {
+// plain says whether news needs nothing to be done before it is decided on, but what
+// is done for all news.
+func (s *Supervisor) plain(ev keeper.Event) bool {
+	u := s.units[ev.ID.Unit]
+	if isCheck(ev.ID) || s.checks[checkID(ev.ID)] != nil || u != nil && u.canary != nil {
+		return false
+	}
+	return ev.Kind != keeper.Exited || u == nil || !u.run(ev.ID).hasSpoken()
+}
+
+// hasSpoken says whether a message waits in the run's notify socket.
+func (r *run) hasSpoken() bool {
+	if r == nil || r.notify < 0 {
+		return false
+	}
+	spoken, err := waiting(r.notify)
+	return spoken || err != nil
+}
+
+// decideNews decides on one piece of news; nil: it must wait.
+func (s *Supervisor) decideNews(ev keeper.Event) *decision {
+	if isCheck(ev.ID) {
+		s.checkNews(ev)
+		return &decision{}
+	}
+	if s.afterCheck(ev) {
+		return nil
+	}
+	u := s.units[ev.ID.Unit]
+	if u == nil {
+		return &decision{}
+	}
+	r := u.run(ev.ID)
+	if r == nil || r.exited {
+		return &decision{}
+	}
+	return s.runNews(u, r, ev)
+}
+
+func (s *Supervisor) runNews(u *unit, r *run, ev keeper.Event) *decision {
 	switch ev.Kind {
 	case keeper.Execed:
 		r.pid = ev.Pid
 		if err := s.watchNotify(r); err != nil {
 			s.log.Error("not watched", "unit", ev.ID.Unit, "instance", ev.ID.Instance, "generation", ev.ID.Gen, "err", err)
 		}
-		s.handle(u, machine.Execed{Instance: ev.ID.Instance, Gen: ev.ID.Gen})
+		return s.decide(u, len(s.untold), machine.Execed{Instance: ev.ID.Instance, Gen: ev.ID.Gen})
 	case keeper.SpawnFailed:
-		s.handle(u, s.spawnFailed(r, ev.Stage, u.explain(ev, r.user)))
+		mark := len(s.untold)
+		return s.decide(u, mark, s.spawnFailed(r, ev.Stage, u.explain(ev, r.user)))
 	case keeper.Exited:
-		s.notifications(r, 1<<10) // last words come before the exit
-		s.cork()                  // until what follows from it has been committed
-		s.handle(u, s.exited(u, r, ev))
+		if r.hasSpoken() {
+			s.notifications(r, 1<<10) // last words come before the exit
+		}
+		s.cork() // until what follows from it has been committed
+		mark := len(s.untold)
+		return s.decide(u, mark, s.exited(u, r, ev))
 	}
+	return &decision{}
 }
 
 // explain is what a start failed with; of a user who could not be had also who was
@@ -134,19 +182,36 @@ func (s *Supervisor) forwardWatch() {
 	}
 }
 
-// readable takes a watch key: a socket has a caller, or a run has spoken.
-func (s *Supervisor) readable(key uint64) {
-	t, ok := s.targets[key]
-	switch {
-	case !ok:
-	case t.socket != nil:
-		s.called(t.unit, t.socket)
-	case t.stored != nil:
-		s.hungup(t.unit, t.stored)
-	case t.run != nil && !t.run.exited:
-		s.notifications(t.run, 64)
-		if t.run.notify >= 0 {
-			s.watch.Arm(t.run.notify, key)
+// readable takes watch keys: a socket has a caller, or a run has spoken. What several
+// runs say first is decided on together.
+func (s *Supervisor) readable(keys []uint64) {
+	var all []*decision
+	var spoken []*run
+	for _, key := range keys {
+		t, ok := s.targets[key]
+		if ok && t.run != nil {
+			if d := s.firstWord(t.run); d != nil {
+				all = append(all, d)
+			}
+			spoken = append(spoken, t.run)
+		}
+		if len(all) == mostTogether || ok && t.run == nil {
+			s.settle(all)
+			all = nil
+		}
+		switch {
+		case !ok:
+		case t.socket != nil:
+			s.called(t.unit, t.socket)
+		case t.stored != nil:
+			s.hungup(t.unit, t.stored)
+		}
+	}
+	s.settle(all)
+	for _, r := range spoken {
+		s.notifications(r, 63)
+		if r.notify >= 0 {
+			s.watch.Arm(r.notify, r.notified)
 		}
 	}
 	s.settleFollowing()
@@ -169,25 +234,34 @@ func (s *Supervisor) called(u *unit, k *socket) {
 // notifications reads up to budget messages of a run. Each is looked at, handled
 // and saved, and only then taken out of the socket.
 func (s *Supervisor) notifications(r *run, budget int) {
-	for ; budget > 0 && r.notify >= 0; budget-- {
-		m, fds, err := sys.PeekNotify(r.notify)
-		if err != nil {
-			if !errors.Is(err, unix.EAGAIN) {
-				s.log.Error("notify socket", "unit", r.id.Unit, "instance", r.id.Instance, "generation", r.id.Gen, "err", err)
-			}
+	for ; budget > 0; budget-- {
+		d := s.firstWord(r)
+		if d == nil {
 			return
 		}
-		s.notification(r, m, fds)
-		if r.notify >= 0 {
-			passing("notification handled")
-			sys.ReadNotify(r.notify, false)
-			passing("notification taken")
-		}
+		s.settle([]*decision{d})
 	}
 }
 
+// firstWord looks at the first message of a run and decides on it; nil: there is none.
+func (s *Supervisor) firstWord(r *run) *decision {
+	if r.notify < 0 {
+		return nil
+	}
+	m, fds, err := sys.PeekNotify(r.notify)
+	if err != nil {
+		if !errors.Is(err, unix.EAGAIN) {
+			s.log.Error("notify socket", "unit", r.id.Unit, "instance", r.id.Instance, "generation", r.id.Gen, "err", err)
+		}
+		return nil
+	}
+	d := s.notification(r, m, fds)
+	d.message = r
+	return d
+}
+
 // notification does what a message says. The descriptors are its own.
-func (s *Supervisor) notification(r *run, m sys.Message, fds []int) {
+func (s *Supervisor) notification(r *run, m sys.Message, fds []int) *decision {
 	u := r.unit
 	refuse := func(because string) {
 		if r.refused++; r.refused > 16 && r.refused&(r.refused-1) != 0 {
@@ -198,7 +272,7 @@ func (s *Supervisor) notification(r *run, m sys.Message, fds []int) {
 	if !r.mayNotify(m) {
 		sys.CloseAside(fds...)
 		refuse("it came from another user")
-		return
+		return &decision{}
 	}
 	if m.Refused != "" {
 		refuse(m.Refused)
@@ -229,12 +303,13 @@ func (s *Supervisor) notification(r *run, m sys.Message, fds []int) {
 	}
 	if ev == (machine.Notified{Instance: ev.Instance, Gen: ev.Gen}) {
 		s.publish(u) // status text or the store, at most
-		return
+		return &decision{}
 	}
+	mark := len(s.untold)
 	if ev.Reloading {
 		s.tell(Event{Unit: u.conf.Name, Instance: r.id.Instance, Gen: r.id.Gen, Pid: r.pid, What: "reloading"})
 	}
-	s.handle(u, ev)
+	return s.decide(u, mark, ev)
 }
 
 // microseconds is a span that a service named, at most what a Duration holds.

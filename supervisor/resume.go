@@ -39,9 +39,7 @@ func (s *Supervisor) resume(u *unit, children []keeper.Child, inv keeper.Invento
 	u.before = nil
 	s.settleFollowing()
 	s.goOnCanary(u)
-	for _, ev := range pending {
-		s.hear(ev)
-	}
+	s.hear(pending...)
 }
 
 // toldToLeave is the last signal a run was sent, if that was to make it leave; else 0.

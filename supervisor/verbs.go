@@ -90,11 +90,11 @@ func (s *Supervisor) await(ctx context.Context, e errand, judge func(UnitStatus)
 	}
 	for {
 		changed := s.changes.wait()
-		st, ok := s.Unit(name)
-		if !ok {
+		st := s.shown(name)
+		if st == nil {
 			return Outcome{name, Failed, "the unit was removed meanwhile"}, nil
 		}
-		if outcome, because := judge(st); outcome != "" {
+		if outcome, because := judge(*st); outcome != "" {
 			return Outcome{name, outcome, because}, nil
 		}
 		select {

@@ -2,6 +2,10 @@ package keeper
 
 import "sync"
 
+// newsAhead is how many pieces of news wait ready to be taken at once, by one who decides
+// on several together.
+const newsAhead = 128
+
 // An eventQueue takes news at any rate and gives it to a reader at his.
 type eventQueue struct {
 	mu   sync.Mutex

@@ -43,7 +43,7 @@ func Dial(fd int) (*Remote, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Remote{wire: w, names: map[string]int{}, listed: map[ID]bool{}, events: make(chan Event), orders: make(chan unix.Signal, 16),
+	r := &Remote{wire: w, names: map[string]int{}, listed: map[ID]bool{}, events: make(chan Event, newsAhead), orders: make(chan unix.Signal, 16),
 		answer: make(chan error, 1), pieces: make(chan Inventory, 1), gone: make(chan struct{}), welcome: make(chan struct{})}
 	r.queue.init()
 	if err := r.tell(opHello, nil, nil); err != nil {

@@ -1,6 +1,9 @@
 package machine
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // An Action is one thing the supervisor must do, after it has saved the unit, in
 // the order given. Doing one twice is harmless.
@@ -57,6 +60,27 @@ func (Steer) action()      {}
 func (Flush) action()      {}
 func (AwaitEmpty) action() {}
 func (Report) action()     {}
+
+// Thin takes what several steps want done, one after the other, before anything of it was
+// done, and leaves out each Steer that another overtakes, with nothing done in between
+// but reports.
+func Thin(steps [][]Action) {
+	overtaken := false
+	for i := len(steps) - 1; i >= 0; i-- {
+		for j := len(steps[i]) - 1; j >= 0; j-- {
+			switch steps[i][j].(type) {
+			case Report:
+			case Steer:
+				if overtaken {
+					steps[i] = slices.Delete(steps[i], j, j+1)
+				}
+				overtaken = true
+			default:
+				overtaken = false
+			}
+		}
+	}
+}
 
 // Condition is what people call an instance's state. It is derived, never stored.
 type Condition string
