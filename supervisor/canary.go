@@ -50,6 +50,9 @@ func (s *Supervisor) canaryUnit(ctx context.Context, e errand, count string) (Ou
 		if !u.machine.Up {
 			return nil, errors.New("it is stopped; there is nothing to compare a canary with")
 		}
+		if len(u.machine.Instances) > u.instances() {
+			return nil, errLeaving // a run of the old version may have its place yet
+		}
 		n, err := canaryCount(count, u.instances())
 		if err != nil {
 			return nil, err
@@ -104,6 +107,10 @@ func (s *Supervisor) promoteUnit(ctx context.Context, e errand) (Outcome, error)
 			return RolledBack, st.CanaryEnd
 		case st.trial.Promoting || st.trial.Ending != "":
 			return "", ""
+		case st.trial.Undone == "" && st.CanaryEnd == promoted:
+			return Done, "another canary has begun since"
+		case st.trial.Undone == "":
+			return RolledBack, st.CanaryEnd
 		}
 		return RolledBack, st.trial.Undone
 	})
@@ -127,16 +134,20 @@ func (s *Supervisor) abortUnit(ctx context.Context, e errand) (Outcome, error) {
 		return Outcome{}, err
 	}
 	return s.await(ctx, e, func(st UnitStatus) (string, string) {
-		if st.Canary > 0 {
-			return "", ""
+		switch {
+		case st.Canary == 0:
+			return settled(st)
+		case st.trial.Ending == "":
+			return Done, "another canary has begun since"
 		}
-		return settled(st)
+		return "", ""
 	})
 }
 
 var (
 	errNoCanary   = errors.New("no canary is under way; start one with restart --canary")
 	errCanaryEnds = errors.New("a canary is ending; wait until its instances have gone")
+	errLeaving    = errors.New("instances that are too many are leaving; wait until they have gone")
 )
 
 // busy says why nobody else may change how many instances there are.

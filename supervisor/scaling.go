@@ -28,15 +28,24 @@ func (s *Supervisor) scaleUnit(ctx context.Context, e errand, instances int) (Ou
 	if err != nil {
 		return Outcome{}, err
 	}
-	return s.await(ctx, e, func(st UnitStatus) (string, string) {
-		if len(st.Instances) != instances {
+	return s.await(ctx, e, scaledTo(instances))
+}
+
+// scaledTo judges whether a unit has come to so many instances. A canary that has begun
+// since adds its own to them, and nobody waits for those.
+func scaledTo(instances int) func(UnitStatus) (outcome, because string) {
+	return func(st UnitStatus) (string, string) {
+		switch {
+		case st.wanted != instances:
+			return Failed, fmt.Sprintf("another number was asked for meanwhile: %d", st.wanted)
+		case len(st.Instances) < instances || len(st.Instances) > instances && st.Canary == 0:
 			return "", ""
-		}
-		if !st.Up {
+		case !st.Up:
 			return Done, "it is stopped"
 		}
+		st.Instances = st.Instances[:instances]
 		return settled(st)
-	})
+	}
 }
 
 // scale prepares the sockets for so many instances; the event makes it so.

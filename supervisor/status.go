@@ -29,7 +29,8 @@ type UnitStatus struct {
 	// RuntimeDir is the folder of a supervisor that is not on the usual one: `sockd status` says so.
 	RuntimeDir string `json:"runtime_dir,omitempty"`
 
-	trial canary
+	trial  canary
+	wanted int // instances that there are to be, without a canary's
 }
 
 // An InstanceStatus says how one instance is.
@@ -132,8 +133,9 @@ func (s *Supervisor) statusOf(u *unit) *UnitStatus {
 			st.Instances = append(st.Instances, s.instanceStatus(u, i))
 		}
 	}
+	st.wanted = u.instances()
 	if st.CanaryEnd = u.canaryEnd; u.canary != nil {
-		st.Canary, st.trial = u.canary.Count, *u.canary
+		st.Canary, st.trial, st.wanted = u.canary.Count, *u.canary, u.canary.Base
 	}
 	for _, k := range u.sockets {
 		ks := SocketStatus{Unit: u.conf.Name, Name: k.name, Network: k.addr.Network, Address: k.real,
