@@ -43,8 +43,10 @@ func (s *Supervisor) serveControl(dir *runtimeDir, ln net.Listener) (stop func()
 	if ln == nil {
 		return func() {}
 	}
+	c := newVisitors()
 	server := &http.Server{
-		Handler:           s.Handler(),
+		Handler:           c.admit(s.Handler()),
+		ConnState:         c.changed,
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
