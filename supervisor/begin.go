@@ -66,7 +66,8 @@ func (s *Supervisor) openAll(dir *runtimeDir, inv keeper.Inventory, fresh bool) 
 	box.failed = s.outputFailed
 	s.logs.open(box)
 	s.takePassed(inv)
-	if err := s.openSockets(); err != nil {
+	_, reloading := inv.States[reloadState]
+	if err := s.openSockets(reloading); err != nil {
 		if fresh {
 			return nil, err
 		}
@@ -84,8 +85,9 @@ func (s *Supervisor) openAll(dir *runtimeDir, inv keeper.Inventory, fresh bool) 
 	return control, nil
 }
 
-// openSockets binds what is missing, unit by unit, and then releases what is too much.
-func (s *Supervisor) openSockets() error {
+// openSockets binds what is missing, unit by unit, and then releases what is too much:
+// while a reload is under way that may be on its way to another unit, and stays.
+func (s *Supervisor) openSockets(reloading bool) error {
 	var problems []error
 	var bindings []*binding
 	var gone []*socket
@@ -103,6 +105,10 @@ func (s *Supervisor) openSockets() error {
 	}
 	if err := s.settleBindings(bindings...); err != nil {
 		return errors.Join(append(problems, err)...)
+	}
+	if reloading {
+		s.between = gone
+		return errors.Join(problems...)
 	}
 	s.release(gone)
 	for _, b := range bindings {

@@ -33,7 +33,7 @@ func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
 	}
 	b.before, b.leaving, b.committed = b.unit.sockets, b.unit.leaving, true
 	b.rename()
-	nameHeld(b.unit.conf.Name, b.unit.sockets, b.made)
+	nameHeld(b.unit.conf.Name, slices.Concat(b.before, b.leaving), b.made)
 	for _, k := range b.gone {
 		// Of an instance that is one too many, the socket stays until that has gone: trim.
 		if k.instance > b.instances && k.instance <= len(b.unit.machine.Instances) {

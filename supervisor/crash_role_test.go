@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,7 +51,7 @@ func init() {
 // superviseAndDie dies at crash points as mortality says.
 func superviseAndDie(k *Keeper) error {
 	dir := os.Getenv("TEST_DIR")
-	m := &mortality{file: filepath.Join(dir, "deaths"), hits: number("TEST_HITS"), skip: number("TEST_SKIP")}
+	m := &mortality{file: filepath.Join(dir, "deaths"), hits: number("TEST_HITS"), skip: number("TEST_SKIP"), only: os.Getenv("TEST_ONLY")}
 	m.choose()
 	m.sendOff = k.remote.Flush
 	crashpoint = m.passing
@@ -71,8 +72,9 @@ func superviseAndDie(k *Keeper) error {
 // death is a line in a file.
 type mortality struct {
 	file  string
-	hits  int // of each point; 0: no deaths
-	skip  int // if not 0: die once, at this visit of any point
+	hits  int    // of each point; 0: no deaths
+	skip  int    // if not 0: die once, at this visit of any point
+	only  string // if not "": names the points, with commas between them
 	point string
 	left  chan int // how many visits to live
 
@@ -113,7 +115,7 @@ func (m *mortality) choose() {
 	}
 	var open []string
 	for p := range crashPoints {
-		if had[p] < m.hits {
+		if had[p] < m.hits && (m.only == "" || slices.Contains(strings.Split(m.only, ","), p)) {
 			open = append(open, p)
 		}
 	}

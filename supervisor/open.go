@@ -197,7 +197,7 @@ func (s *Supervisor) release(sockets []*socket) {
 			s.watch.Remove(k.fd)
 			delete(s.targets, k.key)
 		}
-		if k.path != nil && !s.goesOn(k) {
+		if k.path != nil && !s.passOn(k) {
 			if err := k.path.Remove(); err != nil {
 				s.log.Warn("path not removed", "socket", k.where(), "err", err)
 			}
@@ -208,14 +208,21 @@ func (s *Supervisor) release(sockets []*socket) {
 	}
 }
 
-// goesOn says whether a unit that has taken a socket over holds it, path and all: the
-// one before may have been killed before it had noted that the path is its no more.
-func (s *Supervisor) goesOn(k *socket) bool {
+// passOn leaves a path to another unit that has the same socket, if there is one: a
+// supervisor that was about to give it to one of them may have died half-way.
+func (s *Supervisor) passOn(k *socket) bool {
 	for _, u := range s.units {
 		for _, other := range u.sockets {
-			if other != k && other.inode == k.inode && other.path != nil {
-				return true
+			if other == k || other.inode != k.inode {
+				continue
 			}
+			if other.path == nil {
+				other.path, u.savedSockets = k.path, nil
+				if err := s.save(u); err != nil {
+					s.log.Error("not saved", "unit", u.conf.Name, "err", err)
+				}
+			}
+			return true
 		}
 	}
 	return false

@@ -96,7 +96,8 @@ func (s *Supervisor) apply(set *units.Set) (warnings []string, err error) {
 		s.healPaths(u, true)
 	}
 	passing("reload: handled")
-	s.release(gone)
+	s.release(append(gone, s.between...))
+	s.between = nil
 	passing("reload: released")
 	for name := range plan.bindings {
 		s.units[name].released()
@@ -112,7 +113,7 @@ func (s *Supervisor) apply(set *units.Set) (warnings []string, err error) {
 func (s *Supervisor) plan(set *units.Set) (*reloading, error) {
 	p := &reloading{bindings: map[string]*binding{}}
 	var problems []error
-	var spare []*socket // that a unit gives up: one that was renamed, or has them now, goes on with them
+	spare := slices.Clone(s.between) // that a unit gives up: one that was renamed, or has them now, goes on with them
 	bind := func(u *unit, conf *units.Unit) {
 		b, err := s.bind(u, conf, instancesIn(conf), spare)
 		if err != nil {

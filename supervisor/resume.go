@@ -123,7 +123,7 @@ func logOf(held string) (id keeper.ID, ok bool) {
 func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
 	known := map[string]bool{"control": true, lockHeld: true, takenHeld[0]: true, takenHeld[1]: true, madeHeld[0]: true, madeHeld[1]: true, keeper.RecordHeld: true}
 	for _, u := range s.units {
-		for _, k := range u.sockets {
+		for _, k := range slices.Concat(u.sockets, u.leaving) {
 			known[k.held] = true
 		}
 		for _, e := range u.stored {

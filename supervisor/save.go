@@ -194,4 +194,9 @@ func (s *Supervisor) goOnReloading(inv keeper.Inventory) {
 		s.log.Error("not reloaded", "err", err)
 		s.keeper.Save(reloadState, nil)
 	}
+	s.release(s.between)
+	s.between = nil
+	for _, u := range s.units {
+		u.released()
+	}
 }

@@ -83,6 +83,7 @@ type Supervisor struct {
 	dir        *runtimeDir // once it has begun
 	unrecorded bool        // sockets have come or gone since record
 	paths      *pathWatch  // nil: nobody hears of paths that are removed
+	between    []*socket   // that no unit wants since a reload was cut short: it goes on with them
 	passed     []int       // sockets that an outer manager gave us and nobody has taken
 
 	requests chan request
