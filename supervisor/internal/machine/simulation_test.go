@@ -33,7 +33,7 @@ func TestSimulation(t *testing.T) {
 	if seed == 0 {
 		seed = rand.Uint64N(1_000_000_000) + 1
 	}
-	var next, events, crashes, flushes, replaced, arrived, violations atomic.Int64
+	var next, events, crashes, flushes, replaced, arrived, together, violations atomic.Int64
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	began := cpuTime()
 	var workers sync.WaitGroup
@@ -54,12 +54,13 @@ func TestSimulation(t *testing.T) {
 			flushes.Add(int64(w.flushes))
 			replaced.Add(int64(w.replaced))
 			arrived.Add(int64(w.arrived))
+			together.Add(int64(w.together))
 		})
 	}
 	workers.Wait()
 	rate := float64(events.Load()) / (cpuTime() - began).Seconds()
-	fmt.Printf("simulation: seed %d, %d histories, %d events, %d crashes, %d replacements, %d flushes, %d violations, %.2f million events a second of each core\n",
-		seed, min(int(next.Load()), n), events.Load(), crashes.Load(), replaced.Load(), flushes.Load(), violations.Load(), rate/1e6)
+	fmt.Printf("simulation: seed %d, %d histories, %d events, %d crashes, %d times several together, %d replacements, %d flushes, %d violations, %.2f million events a second of each core\n",
+		seed, min(int(next.Load()), n), events.Load(), crashes.Load(), together.Load(), replaced.Load(), flushes.Load(), violations.Load(), rate/1e6)
 	if violations.Load() == 0 {
 		t.Logf("promise N2: simulated, %d connections waited through %d replacements, %d crashes of the supervisor and %d flushes, 0 lost",
 			arrived.Load(), replaced.Load(), crashes.Load(), flushes.Load())

@@ -8,7 +8,7 @@ import (
 // history lives one history: a storm, then good weather, then the end.
 func (w *world) history(rng *rand.Rand) {
 	*w = world{rng: rng, now: birth, procs: w.procs[:0], news: w.news[:0], said: w.said[:0], tracing: w.tracing,
-		events: w.events, crashes: w.crashes, spawned: w.spawned, flushes: w.flushes, replaced: w.replaced, arrived: w.arrived, storm: true}
+		events: w.events, crashes: w.crashes, spawned: w.spawned, flushes: w.flushes, replaced: w.replaced, arrived: w.arrived, together: w.together, storm: true}
 	w.u = New(w.anySpec())
 	w.oracle.spec = w.u.Spec
 	w.q.places = w.u.Spec.Instances
@@ -91,11 +91,35 @@ func (w *world) deliver() {
 			w.said = w.said[1:]
 		}
 	} else if len(w.news) > 0 {
-		if ev := w.news[0]; w.hear(ev) {
-			w.news = w.news[1:]
-			w.acknowledged(ev)
+		some := w.news[:w.distinct(1+w.rng.IntN(4))]
+		if w.hear(some...) {
+			w.news = w.news[len(some):]
+			for _, ev := range some {
+				w.acknowledged(ev)
+			}
 		}
 	}
+}
+
+// distinct is how many pieces of news, most at most, wait that are of one instance each.
+func (w *world) distinct(most int) int {
+	var of [maxInstances + 1]bool
+	for i, ev := range w.news[:min(most, len(w.news))] {
+		n := 0
+		switch ev := ev.(type) {
+		case Execed:
+			n = ev.Instance
+		case SpawnFailed:
+			n = ev.Instance
+		case Exited:
+			n = ev.Instance
+		}
+		if of[n] {
+			return i
+		}
+		of[n] = true
+	}
+	return min(most, len(w.news))
 }
 
 // connect makes one armed watch with callers fire.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -29,7 +30,7 @@ type world struct {
 	tracing                  bool
 	events, crashes, spawned int
 	flushes, replaced        int
-	arrived                  int
+	arrived, together        int
 	broken                   string // the first violation
 }
 
@@ -81,28 +82,29 @@ func (w *world) log(format string, args ...any) {
 }
 
 // hear is the supervisor's loop: decide, save, act, and the caller acknowledges if
-// it returns true. One time in a hundred it dies on the way.
-func (w *world) hear(ev Event) (acknowledge bool) {
-	w.events++
+// it returns true. One time in a hundred it dies on the way. News that waited together
+// is decided on one after the other, and then saved once.
+func (w *world) hear(evs ...Event) (acknowledge bool) {
+	w.events += len(evs)
 	if !w.storm || w.rng.IntN(100) > 0 {
-		w.commit(w.decide(ev), -1)
+		w.commit(w.decide(evs), -1)
 		return true
 	}
-	if _, wish := wishOf(ev); wish && w.rng.IntN(2) == 0 {
-		w.order = ev
+	if _, wish := wishOf(evs[0]); wish && w.rng.IntN(2) == 0 {
+		w.order = evs[0]
 	}
 	text := w.save()
 	switch w.rng.IntN(3) {
 	case 0:
-		w.log("crash before the save of %T", ev)
+		w.log("crash before the save of %T", evs[0])
 	case 1:
-		actions := w.decide(ev)
+		actions := w.decide(evs)
 		text = w.save()
 		done := w.rng.IntN(len(actions) + 1)
 		w.log("crash after %d of %d actions", done, len(actions))
 		w.commit(actions, done)
 	case 2:
-		actions := w.decide(ev)
+		actions := w.decide(evs)
 		text = w.save()
 		w.commit(actions, -1)
 		w.log("crash before the acknowledgement")
@@ -119,14 +121,33 @@ func wishOf(ev Event) (Event, bool) {
 	return nil, false
 }
 
-func (w *world) decide(ev Event) []Action {
-	if w.tracing {
-		w.log("%#v", ev)
+func (w *world) decide(evs []Event) []Action {
+	var steps [4][]Action
+	queues, flushes := w.q, w.flushes
+	for i, ev := range evs {
+		if w.tracing {
+			w.log("%#v", ev)
+		}
+		w.oracle.absorb(w, ev)
+		steps[i] = w.u.Step(w.now, ev)
+		w.oracle.judge(w, steps[i], false)
+		if len(evs) == 1 {
+			return steps[0]
+		}
+		for _, a := range steps[i] { // the next is judged as if this had been done
+			switch a := a.(type) {
+			case Steer:
+				w.steered(a.Weights)
+			case Flush:
+				w.flushed(a.Instance)
+			}
+		}
 	}
-	w.oracle.absorb(w, ev)
-	actions := w.u.Step(w.now, ev)
-	w.oracle.judge(w, actions, false)
-	return actions
+	queues.zero = w.q.zero // away and back in one go is nothing to the kernel, and a reason to flush to the unit
+	w.q, w.flushes = queues, flushes
+	w.together++
+	Thin(steps[:])
+	return slices.Concat(steps[:]...)
 }
 
 func (w *world) save() []byte {
