@@ -8,12 +8,15 @@ type queues struct {
 	waiting [maxInstances + 1]int // connections; 0 is the shared sockets
 	places  int                   // how many instances have sockets
 	weights []int                 // as the kernel has them; nil: it chooses by itself
-	zero    [maxInstances + 1]struct {
-		since   Instant // steered away at that time
-		flushed bool    // and flushed since, or nothing was in it
-	}
-	again bool                   // a supervisor that has just begun has not steered yet
-	asked [maxInstances + 1]bool // somebody looks whether the queue is empty
+	zero    [maxInstances + 1]steeredAway
+	decided *[maxInstances + 1]steeredAway // what is to become of zero; nil: nothing else
+	again   bool                           // a supervisor that has just begun has not steered yet
+	asked   [maxInstances + 1]bool         // somebody looks whether the queue is empty
+}
+
+type steeredAway struct {
+	since   Instant // at that time
+	flushed bool    // since, or nothing was in it
 }
 
 // resize opens the sockets of new instances and closes those of instances that vanish.

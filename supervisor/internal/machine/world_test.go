@@ -143,8 +143,8 @@ func (w *world) decide(evs []Event) []Action {
 			}
 		}
 	}
-	queues.zero = w.q.zero // away and back in one go is nothing to the kernel, and a reason to flush to the unit
-	w.q, w.flushes = queues, flushes
+	decided := w.q.zero
+	w.q, w.flushes, w.q.decided = queues, flushes, &decided
 	w.together++
 	Thin(steps[:])
 	return slices.Concat(steps[:]...)
@@ -211,6 +211,8 @@ func (w *world) reborn(text []byte) {
 
 // commit performs actions, the first few or, if done is negative, all of them.
 func (w *world) commit(actions []Action, done int) {
+	decided := w.q.decided
+	w.q.decided = nil
 	w.resize()
 	for i, a := range actions {
 		if done >= 0 && i >= done {
@@ -220,6 +222,9 @@ func (w *world) commit(actions []Action, done int) {
 			w.log("    %s", sayAction(a))
 		}
 		w.perform(a)
+	}
+	if decided != nil { // away and back in one go is nothing to the kernel, and a reason to flush to the unit
+		w.q.zero = *decided
 	}
 	if done < 0 {
 		w.oracle.rest(w)
