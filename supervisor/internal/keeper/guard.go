@@ -46,12 +46,19 @@ const (
 	FDVariable = "SOCKD_KEEPER_FD"
 	// SafeVariable says why a supervisor is to do nothing but answer.
 	SafeVariable = "SOCKD_SAFE_MODE"
+	// SpillVariable says that it is to throw away what services write: supervisors in
+	// safe mode have died too, and it may have been that.
+	SpillVariable = "SOCKD_SAFE_SPILL"
 	// keeperFD is that descriptor: the first after the standard ones.
 	keeperFD = 3
 )
 
 // own is the program that runs, also when its file has been replaced.
 const own = "/proc/self/exe"
+
+// spillAfter is how many supervisors in a row die in safe mode, each soon after its start,
+// until the next one does without the output of services.
+const spillAfter = 3
 
 // A guard keeps a supervisor running. It decides nothing else.
 type guard struct {
@@ -66,6 +73,7 @@ type guard struct {
 	waiting []unix.Signal
 	ending  bool
 	safe    bool // the supervisor that is there was started in safe mode
+	least   int  // of early, however long it lives
 }
 
 // Guard keeps a supervisor running over l until one says that all is done, and
@@ -141,7 +149,9 @@ func (g *guard) defaults() {
 func (g *guard) supervise() (code int, done bool, err error) {
 	p, w, err := g.start()
 	if err != nil {
-		g.early = min(g.early+1, g.SafeAfter-1) // no fault of its own: no reason for safe mode
+		if g.early < g.SafeAfter-1 { // no fault of its own: no reason for safe mode
+			g.early++
+		}
 		g.reason = err.Error()
 		g.tried()
 		return 0, false, err
@@ -153,8 +163,8 @@ func (g *guard) supervise() (code int, done bool, err error) {
 func (g *guard) stay(s *session, p *sys.Process) (code int, done bool, err error) {
 	begun := time.Now()
 	defer func() {
-		if time.Since(begun) > g.Steady && !g.safe { // one in safe mode shows nothing by living
-			g.early = 0
+		if time.Since(begun) > g.Steady { // that shows nothing for those who do more than it did
+			g.early = min(g.early, g.least)
 		}
 		g.early++
 		if g.safe && s.again.Load() {
@@ -200,8 +210,12 @@ func (g *guard) start() (*sys.Process, *wire, error) {
 		return nil, nil, err
 	}
 	env := append(append([]string{}, g.Env...), fmt.Sprintf("%s=%d", FDVariable, keeperFD))
-	if g.safe = g.early >= g.SafeAfter; g.safe {
-		env = append(env, SafeVariable+"="+g.reason)
+	g.safe, g.least = g.early >= g.SafeAfter, 0
+	if g.safe {
+		env, g.least = append(env, SafeVariable+"="+g.reason), g.SafeAfter-1
+	}
+	if g.early >= g.SafeAfter+spillAfter {
+		env, g.least = append(env, SpillVariable+"=1"), g.SafeAfter+spillAfter-1
 	}
 	program := own
 	if g.trial != nil {
@@ -314,7 +328,11 @@ func (g *guard) take(sig os.Signal) {
 
 // wait lets the delay pass before the next supervisor is started.
 func (g *guard) wait() {
-	delay := g.Delay << min(max(g.early-1, 0), 20)
+	doubled := max(g.early-1, 0)
+	if doubled >= g.SafeAfter { // services may wait for somebody who takes their output
+		doubled = max(doubled-spillAfter, g.SafeAfter-1)
+	}
+	delay := g.Delay << min(doubled, 20)
 	if g.early <= 1 {
 		return
 	}
@@ -328,46 +346,6 @@ func (g *guard) wait() {
 			if sig != unix.SIGCHLD {
 				g.take(sig)
 			}
-		}
-	}
-}
-
-// endAll ends every process that is still listed: SIGTERM, the grace, SIGKILL. One
-// that the kernel holds is waited for a second more.
-func (g *guard) endAll() {
-	inv, err := g.local.Inventory()
-	if err != nil {
-		return
-	}
-	alive := map[ID]bool{}
-	for _, c := range inv.Children {
-		if !c.ended() {
-			alive[c.ID] = true
-		}
-	}
-	for _, step := range []struct {
-		sig  unix.Signal
-		wait time.Duration
-	}{{unix.SIGTERM, g.Grace}, {unix.SIGKILL, time.Second}} {
-		for id := range alive {
-			g.local.Signal(id, step.sig)
-		}
-		g.awaitExits(alive, step.wait)
-	}
-}
-
-func (g *guard) awaitExits(alive map[ID]bool, patience time.Duration) {
-	late := time.NewTimer(patience)
-	defer late.Stop()
-	for len(alive) > 0 {
-		select {
-		case ev := <-g.local.Events():
-			if ev.Kind != Execed {
-				delete(alive, ev.ID)
-			}
-			g.local.Acknowledge(ev)
-		case <-late.C:
-			return
 		}
 	}
 }

@@ -38,7 +38,16 @@ func guardProcess() int {
 		return 1
 	}
 	defer l.Close()
-	code, err := keeper.Guard(l, keeper.Duty{Argv: os.Args, Env: os.Environ(), Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if os.Getenv("GUARD_WEAK") != "" { // there the log is what is looked at
+		log = slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == "pid" {
+				return slog.Attr{}
+			}
+			return a
+		}}))
+	}
+	code, err := keeper.Guard(l, keeper.Duty{Argv: os.Args, Env: os.Environ(), Log: log,
 		Watchdog: guardWatchdog, Steady: guardWatchdog, Delay: time.Millisecond, SafeAfter: 2, Grace: time.Second})
 	fmt.Println("code", code, err)
 	return code
@@ -87,6 +96,21 @@ func dying() int {
 	_, sick := os.Stat(os.Getenv("GUARD_HEALED"))
 	safe := os.Getenv(keeper.SafeVariable)
 	switch {
+	case safe != "" && os.Getenv("GUARD_WEAK") != "":
+		if os.Getenv(keeper.SpillVariable) == "" {
+			return 8
+		}
+		r.Spawn(id("left", 1), process("/bin/sleep", "1000"))
+		r.Spawn(id("gone", 2), process("/bin/true"))
+		for seen := 0; seen < 2; {
+			if ev := <-r.Events(); ev.Kind == keeper.Exited || ev.ID.Unit == "left" {
+				seen++
+			}
+		}
+		fmt.Println("spills", os.Getpid(), safe)
+		for range r.Orders() {
+			return 8
+		}
 	case safe != "":
 		// News that it does not acknowledge, of which it says that it has come.
 		r.Spawn(id("safe", uint64(os.Getpid())), process("/bin/true"))

@@ -116,3 +116,23 @@ func TestSafeModeLasts(t *testing.T) {
 	g.says("code 0 <nil>")
 	t.Logf("promise N9: safe mode outlived %v without an acknowledgement and the death of its supervisor, and ended with SIGHUP twice of 2", 2*guardWatchdog)
 }
+
+// Where supervisors die in safe mode too, the next is told to do without output; where
+// that one dies when it is told to end all, the keeper ends the runs and makes the records.
+func TestSafeModeThatDies(t *testing.T) {
+	t.Parallel()
+	g := guard(t, "GUARD_ROLE=dying", "GUARD_HEALED="+filepath.Join(t.TempDir(), "healed"), "GUARD_WEAK=1")
+	if rest := g.says("spills", "msg="); !strings.Contains(rest, "exit status 8") {
+		t.Errorf("the reason is %q", rest)
+	}
+	g.signal(unix.SIGTERM)
+	records := map[string]bool{}
+	for range 2 {
+		records[g.says("msg=exited", "msg=")] = true
+	}
+	g.says("code 1 <nil>")
+	if !records[`unit=left instance=1 generation=1 because="killed by SIGTERM"`] || !records[`unit=gone instance=1 generation=2 because="exit status 0"`] {
+		t.Errorf("records: %v", records)
+	}
+	t.Logf("promise N4: 2 of 2 exit records by a keeper whose supervisors had died in safe mode")
+}

@@ -147,10 +147,13 @@ func mark(env []string) string {
 	return env[i]
 }
 
+// forget lets go of r. Its name may be another's by now.
 func (l *Local) forget(r *run) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.runs, r.id)
+	if l.runs[r.id] == r {
+		delete(l.runs, r.id)
+	}
 }
 
 func (l *Local) find(id ID) *run {

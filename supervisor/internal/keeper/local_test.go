@@ -279,3 +279,24 @@ func TestAcknowledgedUnread(t *testing.T) {
 		}
 	}
 }
+
+// What is left to do for a run that has ended takes nothing from the next of that name.
+func TestNameIsUsedAgain(t *testing.T) {
+	floors(t, func(t *testing.T, k *keeper.Local) {
+		const times = 100
+		for range times {
+			check := id("web/ready", 1)
+			ok(t, k.Spawn(check, process("sleep", "1000")))
+			ok(t, k.Acknowledge(next(t, k))) // Execed
+			ok(t, k.Signal(check, unix.SIGKILL))
+			ev := next(t, k)
+			if ev.Kind != keeper.Exited || ev.Signal != int(unix.SIGKILL) {
+				t.Fatalf("%+v", ev)
+			}
+			ok(t, k.Acknowledge(ev))
+		}
+		if left := children(t, k); len(left) > 0 {
+			t.Errorf("still listed: %+v", left)
+		}
+	})
+}
