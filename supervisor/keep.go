@@ -65,7 +65,8 @@ func Keep(argv []string, log *slog.Logger, care Care) (code int, err error) {
 	if err := sys.CheckProc(); err != nil {
 		return 1, err
 	}
-	os.Unsetenv(keeper.SafeVariable)              // of somebody else's keeper
+	os.Unsetenv(keeper.SafeVariable) // of somebody else's keeper
+	os.Unsetenv(keeper.SpillVariable)
 	if name, err := os.Executable(); err == nil { // now: the file may be replaced later
 		os.Setenv(fileVariable, name)
 	}
@@ -103,6 +104,7 @@ const passedHeld = "passed/"
 type Keeper struct {
 	remote *keeper.Remote
 	safe   string
+	spills bool // in safe mode: output is thrown away
 	orders chan os.Signal
 
 	handed  atomic.Pointer[string] // the id of the upgrade that is under way; nil: there is none
@@ -117,9 +119,10 @@ func Attach() (*Keeper, error) {
 	if !ok {
 		return nil, nil
 	}
-	safe := os.Getenv(keeper.SafeVariable)
+	safe, spills := os.Getenv(keeper.SafeVariable), os.Getenv(keeper.SpillVariable) != ""
 	os.Unsetenv(keeper.FDVariable)
 	os.Unsetenv(keeper.SafeVariable)
+	os.Unsetenv(keeper.SpillVariable)
 	fd, err := strconv.Atoi(text)
 	if err != nil || fd < 3 {
 		return nil, fmt.Errorf("%s=%q is no descriptor", keeper.FDVariable, text)
@@ -130,7 +133,7 @@ func Attach() (*Keeper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keeper: %s=%d: %w", keeper.FDVariable, fd, err)
 	}
-	k := &Keeper{remote: remote, safe: strings.TrimSpace(safe), orders: make(chan os.Signal, 16)}
+	k := &Keeper{remote: remote, safe: strings.TrimSpace(safe), spills: spills, orders: make(chan os.Signal, 16)}
 	go func() {
 		for {
 			select {
@@ -150,10 +153,6 @@ func (k *Keeper) Orders() <-chan os.Signal { return k.orders }
 // Safe says whether this supervisor is in safe mode: it answers and changes nothing,
 // since those before it have died one after the other.
 func (k *Keeper) Safe() bool { return k.safe != "" }
-
-// Again has the keeper start an ordinary supervisor once this one, which is in safe
-// mode, has ended. Without it the next one is in safe mode too.
-func (k *Keeper) Again() error { return k.remote.Again() }
 
 // Write has the keeper write lines to its Care's Log: use it for Config.Log.
 func (k *Keeper) Write(lines []byte) (int, error) { return k.remote.Write(lines) }

@@ -25,8 +25,12 @@ func (s *Supervisor) safeText() string {
 	if s.safe() == "" {
 		return ""
 	}
-	return fmt.Sprintf("services run on, and nothing is started, stopped or changed, since supervisors died again and again, the last of them %s; `kill -HUP %d` tries again, `sockd upgrade` with another version",
-		s.safe(), s.pid())
+	output := ""
+	if s.cfg.Keeper.spills {
+		output = ", what services write is thrown away"
+	}
+	return fmt.Sprintf("services run on%s, and nothing is started, stopped or changed, since supervisors died again and again, the last of them %s; `kill -HUP %d` tries again, `sockd upgrade` with another version",
+		output, s.safe(), s.pid())
 }
 
 // safe is why there is safe mode; "" if there is none.
@@ -57,8 +61,16 @@ func (s *Supervisor) show(inv keeper.Inventory) {
 	s.publishUnits()
 }
 
-// carry reads what services write, as any supervisor does.
+// carry reads what services write, as any supervisor does, or throws it away.
 func (s *Supervisor) carry(inv keeper.Inventory) {
+	if s.cfg.Keeper.spills {
+		var err error
+		s.log.Error("output is thrown away", "because", "supervisors died in safe mode too")
+		if s.spill, err = newSpill(s.keeper, inv); err != nil {
+			s.log.Error("output waits", "err", err)
+		}
+		return
+	}
 	box, err := newOutbox(s.keeper, inv, s.cfg.Output, s.sendOff)
 	if err != nil {
 		s.log.Error("output waits", "err", err)
@@ -134,9 +146,19 @@ func (s *Supervisor) publishSafe(u *unit) {
 	s.changes.ring()
 }
 
+// Again has the keeper start an ordinary supervisor once this process, which is in safe
+// mode, has ended. Without it the next one is in safe mode too.
+func (s *Supervisor) Again() error {
+	return s.askSafe(context.Background(), func() error {
+		s.spill.close()
+		return s.cfg.Keeper.remote.Again()
+	})
+}
+
 // answer is the loop of safe mode. It acknowledges no news until it is told to stop: then
-// it ends every run. After Keeper.Again the next supervisor is an ordinary one.
+// it ends every run.
 func (s *Supervisor) answer(ctx context.Context) error {
+	defer s.spill.close()
 	done, overdue := ctx.Done(), make(chan *unit)
 	var late <-chan time.Time // as in loop
 	var progress int64
@@ -145,6 +167,7 @@ func (s *Supervisor) answer(ctx context.Context) error {
 			progress, late = s.logs.progress.Load(), outputLate()
 		}
 		if s.stopping && s.live == 0 {
+			s.spilt()
 			s.releaseAll()
 			return fmt.Errorf("stopped in safe mode: %w", context.Cause(ctx))
 		}

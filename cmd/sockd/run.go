@@ -184,7 +184,7 @@ func supervise(cfg supervisor.Config) error {
 		for sig := range attached.Orders() {
 			switch {
 			case sig == syscall.SIGHUP && attached.Safe():
-				attached.Again()
+				s.Again()
 				os.Exit(exitFailed) // without Bye: the keeper starts another supervisor
 			case sig == syscall.SIGHUP:
 				s.Reload(ctx) // it logs what was wrong

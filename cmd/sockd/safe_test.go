@@ -55,6 +55,16 @@ func safeMode(t *testing.T, units string) *safe {
 	return s
 }
 
+// ask has web served n times.
+func (s *safe) ask(n int) {
+	s.t.Helper()
+	for i := range n {
+		if _, err := served("unix", s.address); err != nil {
+			s.t.Fatalf("request %d in safe mode: %v", i, err)
+		}
+	}
+}
+
 // exits counts the exit records of each unit that came since the safe mode began; the
 // running sockd must have ended.
 func (s *safe) exits() map[string]int {
@@ -75,21 +85,14 @@ func (s *safe) exits() map[string]int {
 // In safe mode services that write much go on being served; when sockd is told to leave,
 // their output is there to the end, once and in order, and each run's end is on record.
 func TestSafeModeCarriesOutput(t *testing.T) {
+	t.Parallel()
 	s := safeMode(t, talkUnits)
 	const requests = 100 // 400 KiB: a pipe holds 64
-	ask := func(n int) {
-		t.Helper()
-		for i := range n {
-			if _, err := served("unix", s.address); err != nil {
-				t.Fatalf("request %d in safe mode: %v", i, err)
-			}
-		}
-	}
-	ask(requests)
+	s.ask(requests)
 	unix.Kill(supervisorUnder(t, s.cmd.Process.Pid), unix.SIGKILL) // it must not take output along
 	s.line("supervisor ended.*again")
 	s.line("safe mode")
-	ask(requests)
+	s.ask(requests)
 
 	calm := statusOf(t, s.dir, "calm").Instances[0].Runs[0].Pid
 	unix.Kill(calm, unix.SIGKILL)
@@ -123,4 +126,39 @@ func TestSafeModeCarriesOutput(t *testing.T) {
 	}
 	t.Logf("promise N6: %d of %d lines once and in order, from safe mode to its end, one of its supervisors killed", len(got), lines)
 	t.Logf("promise N4: 2 of 2 exit records of runs that ended in safe mode")
+}
+
+// Where supervisors die in safe mode too, the next one throws output away: services go on
+// being served, and how much it was is told when it is over.
+func TestSafeModeSpills(t *testing.T) {
+	t.Parallel()
+	s := safeMode(t, talkUnits)
+	for range 3 {
+		unix.Kill(supervisorUnder(t, s.cmd.Process.Pid), unix.SIGKILL)
+		s.line("safe mode")
+	}
+	s.line("output is thrown away")
+	const requests = 100
+	s.ask(requests)
+	if out, _, _ := verb(t, s.dir, "status"); !strings.Contains(out, "what services write is thrown away") {
+		t.Errorf("status says\n%s", out)
+	}
+	s.signal(unix.SIGHUP)
+	thrown, _ := strconv.Atoi(regexp.MustCompile(`bytes (\d+)`).FindStringSubmatch(s.line("web@1 output thrown away.*bytes "))[1])
+	s.ask(1)
+	s.signal(unix.SIGTERM)
+	if code := s.wait(); code != 0 {
+		t.Errorf("ended with %d; it said\n%s", code, s.said())
+	}
+	all, there := 0, 0
+	for i := range requests + 1 + 40 {
+		all += len(fmt.Sprintln("line", i, strings.Repeat("x", 4096)))
+	}
+	for _, l := range regexp.MustCompile(`(?m)^web@1 +\| (.*)$`).FindAllStringSubmatch(s.stdout.String(), -1) {
+		there += len(l[1]) + 1
+	}
+	if thrown == 0 || there == 0 || thrown+there != all {
+		t.Errorf("%d bytes thrown away and %d there, of %d", thrown, there, all)
+	}
+	t.Logf("promise N6: of %d bytes %d are there and %d were told to be lost, after supervisors had died in safe mode", all, there, thrown)
 }

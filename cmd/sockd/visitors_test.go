@@ -1,9 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"net"
-	"os"
+	"net/http"
 	"path/filepath"
 	"testing"
 	"time"
@@ -11,26 +12,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hundreds connect to the control socket and ask nothing, with few descriptors to be had:
-// they make way for those who ask, and for services.
+// Hundreds ask something at the control socket and stay, with few descriptors to be had:
+// they make way for those who come after them, and for services.
 func TestFaultVisitors(t *testing.T) {
-	const limit, visitors, kept = 300, 600, 64
+	const limit, visitors = 300, 600
 	r, dir, address := web(t, world{Limits: map[int]uint64{unix.RLIMIT_NOFILE: limit}})
 	r.line("web@1 ready")
-	for range visitors {
+	for i := range visitors {
 		c, err := net.Dial("unix", filepath.Join(dir, "run", "control.sock"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		c.SetDeadline(time.Now().Add(30 * time.Second)) // half of what a visitor may stay who is in nobody's way
+		fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: sockd\r\n\r\n")
+		if _, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil {
+			t.Fatalf("visitor %d: %v", i, err)
+		}
 	}
 	begun := time.Now()
-	statusOf(t, dir, "web") // behind all of them in the queue
+	statusOf(t, dir, "web")
 	took := time.Since(begun)
-	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", supervisorUnder(t, r.cmd.Process.Pid)))
-	if err != nil || len(open) > limit-kept {
-		t.Errorf("%d descriptors are open, and at least %d of %d should be free: %v", len(open), kept, limit, err)
-	}
 	exercise(t, r, dir, address)
-	t.Logf("promise N9: with %d descriptors and %d connections that ask nothing, status was answered after %v", limit, visitors, took.Round(100*time.Microsecond))
+	t.Logf("promise N9: with %d descriptors and %d connections to the control socket, status was answered after %v", limit, visitors, took.Round(100*time.Microsecond))
 }
