@@ -55,6 +55,9 @@ func (s *Supervisor) show(inv keeper.Inventory) {
 			for _, ev := range c.Pending {
 				r.noteEnd(ev)
 			}
+			if fd, ok := inv.Descriptors[r.held("notify")]; ok {
+				s.hearWords(r, fd)
+			}
 		}
 		s.publishSafe(u)
 	}
@@ -174,6 +177,8 @@ func (s *Supervisor) answer(ctx context.Context) error {
 		select {
 		case ev := <-s.keeper.Events():
 			s.hearSafe(ev)
+		case keys := <-s.fired:
+			s.words(keys)
 		case key := <-s.logs.done:
 			s.logDone(key)
 		case r := <-s.requests:

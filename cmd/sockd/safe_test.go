@@ -82,7 +82,7 @@ func (s *safe) exits() map[string]int {
 	}
 }
 
-// In safe mode services that write much go on being served; when sockd is told to leave,
+// In safe mode services that write and say much go on being served; when sockd is told to leave,
 // their output is there to the end, once and in order, and each run's end is on record.
 func TestSafeModeCarriesOutput(t *testing.T) {
 	t.Parallel()
@@ -100,7 +100,12 @@ func TestSafeModeCarriesOutput(t *testing.T) {
 		in := statusOf(t, s.dir, "calm").Instances[0]
 		return in.State == "failed" && len(in.Runs) == 0 && in.LastExit != nil && in.LastExit.Pid == calm && in.LastExit.Signal == "SIGKILL"
 	})
-	out, _, _ := verb(t, s.dir, "status")
+	said := regexp.MustCompile(fmt.Sprintf("web@1 .* %d lines", 2*requests))
+	var out string
+	eventually(t, "what web says of itself is shown", func() bool {
+		out, _, _ = verb(t, s.dir, "status")
+		return said.MatchString(out)
+	})
 	if first, _, _ := strings.Cut(out, "\n"); !strings.HasPrefix(first, "safe mode: ") || !strings.Contains(first, "SIGKILL") || !strings.Contains(first, "kill -HUP "+fmt.Sprint(s.cmd.Process.Pid)) ||
 		!strings.Contains(first, "sockd upgrade") {
 		t.Errorf("status begins with %q", first)
@@ -161,4 +166,25 @@ func TestSafeModeSpills(t *testing.T) {
 		t.Errorf("%d bytes thrown away and %d there, of %d", thrown, there, all)
 	}
 	t.Logf("promise N6: of %d bytes %d are there and %d were told to be lost, after supervisors had died in safe mode", all, there, thrown)
+}
+
+// An upgrade is a way out of safe mode: another version may not have the fault.
+func TestSafeModeEndsWithAnUpgrade(t *testing.T) {
+	t.Parallel()
+	s := safeMode(t, talkUnits)
+	s.ask(1)
+	if _, errs, code := verb(t, s.dir, "restart", "web"); code != exitFailed || !strings.Contains(errs, "safe mode: ") {
+		t.Errorf("restart in safe mode: %d %s", code, errs)
+	}
+	if out, errs, code := verb(t, s.dir, "upgrade"); code != 0 {
+		t.Fatalf("upgrade: %d %s%s\n%s", code, out, errs, s.said())
+	}
+	if st := statusOf(t, s.dir, "web"); st.Safe != "" || st.State != "ready" || st.Instances[0].Starts != 1 {
+		t.Errorf("after the upgrade: %+v", st)
+	}
+	s.ask(1)
+	s.signal(unix.SIGTERM)
+	if code := s.wait(); code != 0 {
+		t.Errorf("ended with %d; it said\n%s", code, s.said())
+	}
 }

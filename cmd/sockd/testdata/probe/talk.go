@@ -12,7 +12,7 @@ import (
 // lastLines is how many lines talk writes when it leaves: more than a pipe holds.
 const lastLines = 40
 
-// talk writes a line of n bytes and more for each connection, then answers with its
+// talk writes a line of n bytes and more for each connection, says so to sockd, then answers with its
 // pid, and writes many when it is told to leave.
 func talk(n int) {
 	files, err := activation.Files()
@@ -30,6 +30,7 @@ func talk(n int) {
 	say := func() {
 		i := <-said
 		fmt.Println("line", i, much)
+		activation.Notify("WATCHDOG=1", fmt.Sprintf("STATUS=%d lines", i+1))
 		said <- i + 1
 	}
 	go func() {
