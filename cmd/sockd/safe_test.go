@@ -27,6 +27,16 @@ exec = ["PROBE", "wait"]
 start = "boot"
 `
 
+// deafUnit does not leave when told to, and neither does its child.
+const deafUnit = `
+-- deaf
+[service]
+exec = ["PROBE", "deaf"]
+ready = "notify"
+start = "boot"
+stop_timeout = "1s"
+`
+
 // A safe is a sockd in safe mode.
 type safe struct {
 	*running
@@ -86,7 +96,7 @@ func (s *safe) exits() map[string]int {
 // their output is there to the end, once and in order, and each run's end is on record.
 func TestSafeModeCarriesOutput(t *testing.T) {
 	t.Parallel()
-	s := safeMode(t, talkUnits)
+	s := safeMode(t, talkUnits+deafUnit[1:])
 	const requests = 100 // 400 KiB: a pipe holds 64
 	s.ask(requests)
 	unix.Kill(supervisorUnder(t, s.cmd.Process.Pid), unix.SIGKILL) // it must not take output along
@@ -123,14 +133,17 @@ func TestSafeModeCarriesOutput(t *testing.T) {
 			t.Fatalf("of %d lines line %d is not in its place; %d are there", lines, i, len(got))
 		}
 	}
-	if n := s.exits(); len(got) != lines || n["web"] != 1 || n["calm"] != 1 {
+	if n := s.exits(); len(got) != lines || n["web"] != 1 || n["calm"] != 1 || n["deaf"] != 1 {
 		t.Errorf("%d lines, want %d; exit records: %v\n%s", len(got), lines, n, strings.Join(s.ended, "\n"))
+	}
+	if !strings.Contains(strings.Join(s.ended, "\n"), "deaf@1 exited: killed by SIGKILL") {
+		t.Errorf("who did not leave was not killed:\n%s", strings.Join(s.ended, "\n"))
 	}
 	if left, _ := filepath.Glob(filepath.Join(s.dir, "*.sock")); len(left) > 0 {
 		t.Errorf("left over: %q", slices.Concat(left))
 	}
 	t.Logf("promise N6: %d of %d lines once and in order, from safe mode to its end, one of its supervisors killed", len(got), lines)
-	t.Logf("promise N4: 2 of 2 exit records of runs that ended in safe mode")
+	t.Logf("promise N4: 3 of 3 exit records of runs that ended in safe mode")
 }
 
 // Where supervisors die in safe mode too, the next one throws output away: services go on
