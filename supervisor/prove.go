@@ -134,7 +134,7 @@ func (s *Supervisor) prove(p *prover, name string, done <-chan struct{}) {
 		case <-s.quit:
 			return
 		}
-		if st, ok := s.Unit(name); !ok || p.look(st, time.Now()) && late != nil {
+		if st, ok := s.Unit(name); !ok || p.look(st, movedConnections(), time.Now()) && late != nil {
 			return
 		}
 	}

@@ -19,6 +19,11 @@ func readKernelCounts() (c kernelCounts) {
 	return c
 }
 
+// movedConnections is how many have been moved from one listener's queue to another's.
+func movedConnections() uint64 {
+	return netCounter("/proc/net/netstat", "TcpExt", "TCPMigrateReqSuccess")
+}
+
 // netCounter reads one counter of a file that has two lines for each protocol: names
 // and values. What is not there counts nothing.
 func netCounter(file, protocol, name string) (n uint64) {

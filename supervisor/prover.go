@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"maps"
 	"net/netip"
 	"strings"
 	"time"
@@ -16,9 +17,10 @@ type prover struct {
 	gens        map[uint64]bool      // of the processes there were
 	sockets     map[uint64]*watched
 	proof       Proof
-	counts      bool // all that can be counted is
-	bounded     bool // what is not counted is connections of tcp
-	queued      int  // where nobody counts, in all queues
+	counts      bool      // all that can be counted is
+	bounded     bool      // what is not counted is connections of tcp
+	queued      int       // where nobody counts, in all queues
+	moved       [2]uint64 // connections, as counted after the last two looks
 	kernel      kernelCounts
 }
 
@@ -26,6 +28,8 @@ type prover struct {
 type watched struct {
 	drops, steered uint64
 	empty          time.Time // when it was last seen empty
+	address        string
+	look           int // the last that has found it
 }
 
 // newProver begins a proof. What it is given was read before st.
@@ -36,21 +40,28 @@ func newProver(st UnitStatus, since map[uint64]time.Time, kernel kernelCounts) *
 			p.gens[r.Gen] = true
 		}
 	}
-	p.look(st, p.began)
+	p.look(st, movedConnections(), p.began)
 	return p
 }
 
 // look notes what has changed since the last one, and says whether every queue is
-// empty or has been since the change was over.
-func (p *prover) look(st UnitStatus, now time.Time) (settled bool) {
-	p.proof.Looks++
+// empty or has been since the change was over. moved is what movedConnections said after
+// st was read.
+func (p *prover) look(st UnitStatus, moved uint64, now time.Time) (settled bool) {
+	if p.proof.Looks++; p.proof.Looks == 1 {
+		p.moved = [2]uint64{moved, moved}
+	}
+	if moved != p.moved[0] { // since before the last look
+		p.mingle()
+	}
+	p.moved = [2]uint64{p.moved[1], moved}
 	p.proof.Waiting = 0
 	settled = true
 	queued := 0 // where nobody counts
 	for _, k := range st.Sockets {
 		w := p.sockets[k.Inode]
 		if w == nil {
-			w = &watched{drops: k.Drops, empty: p.looked} // of one that has come since
+			w = &watched{drops: k.Drops, empty: p.looked, address: k.Address} // of one that has come since
 			if k.Steered != nil {
 				w.steered = *k.Steered // also of a sibling that comes later: another had the place before
 			}
@@ -59,6 +70,7 @@ func (p *prover) look(st UnitStatus, now time.Time) (settled bool) {
 				p.first(k, w, now)
 			}
 		}
+		w.look = p.proof.Looks
 		if k.Retiring { // who is dropped tries again
 			w.drops = k.Drops
 		}
@@ -94,7 +106,22 @@ func (p *prover) look(st UnitStatus, now time.Time) (settled bool) {
 		p.proof.Connections += uint64(more)
 	}
 	p.queued, p.looked = queued, now
+	maps.DeleteFunc(p.sockets, func(_ uint64, w *watched) bool { return w.look < p.proof.Looks }) // closed
 	return settled
+}
+
+// mingle is for connections that were moved: whoever waits in a sibling may have waited
+// in any other before.
+func (p *prover) mingle() {
+	first := map[string]time.Time{}
+	for _, w := range p.sockets {
+		if at, ok := first[w.address]; !ok || w.empty.Before(at) {
+			first[w.address] = w.empty
+		}
+	}
+	for _, w := range p.sockets {
+		w.empty = first[w.address]
+	}
 }
 
 // first notes who waits in a socket already when we begin.

@@ -10,6 +10,7 @@ import (
 func TestProverLooks(t *testing.T) {
 	const ms = time.Millisecond
 	count := func(n uint64) *uint64 { return &n }
+	far := func(k SocketStatus) SocketStatus { k.Address = "127.0.0.1:2"; return k }
 	k := func(inode uint64, queued int, steered *uint64) SocketStatus {
 		return SocketStatus{Network: "tcp", Inode: inode, Queued: queued, Steered: steered}
 	}
@@ -17,28 +18,45 @@ func TestProverLooks(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		since   map[uint64]time.Time
+		moved   []uint64         // connections, by the kernel's counter; nil: none
 		looks   [][]SocketStatus // 10 ms apart
 		want    Proof
 		longest time.Duration
 	}{
-		{"nobody", nil, [][]SocketStatus{{k(1, 0, nil)}, {k(1, 0, nil)}}, Proof{}, 10 * ms},
-		{"three come and are served", nil, [][]SocketStatus{{k(1, 0, nil)}, {k(1, 3, nil)}, {k(1, 0, nil)}},
+		{"nobody", nil, nil, [][]SocketStatus{{k(1, 0, nil)}, {k(1, 0, nil)}}, Proof{}, 10 * ms},
+		{"three come and are served", nil, nil, [][]SocketStatus{{k(1, 0, nil)}, {k(1, 3, nil)}, {k(1, 0, nil)}},
 			Proof{Connections: 3, DeepestQueue: 3}, 20 * ms},
-		{"three are moved from one to another", nil, [][]SocketStatus{{k(1, 0, nil), k(2, 0, nil)}, {k(1, 3, nil), k(2, 0, nil)}, {k(1, 0, nil), k(2, 3, nil)}},
+		{"three are moved from one to another", nil, nil, [][]SocketStatus{{k(1, 0, nil), k(2, 0, nil)}, {k(1, 3, nil), k(2, 0, nil)}, {k(1, 0, nil), k(2, 3, nil)}},
 			Proof{Connections: 3, DeepestQueue: 3}, 20 * ms},
-		{"two had waited for 50 ms", map[uint64]time.Time{1: began.Add(-50 * ms)}, [][]SocketStatus{{k(1, 2, nil)}, {k(1, 0, nil)}},
+		{"two had waited for 50 ms", map[uint64]time.Time{1: began.Add(-50 * ms)}, nil, [][]SocketStatus{{k(1, 2, nil)}, {k(1, 0, nil)}},
 			Proof{Connections: 2, Before: 2, DeepestQueue: 2}, 60 * ms},
-		{"two had waited, and were counted then", map[uint64]time.Time{1: began.Add(-50 * ms)}, [][]SocketStatus{{k(1, 2, count(7))}, {k(1, 0, count(7))}, {k(1, 1, count(8))}},
+		{"two had waited, and were counted then", map[uint64]time.Time{1: began.Add(-50 * ms)}, nil, [][]SocketStatus{{k(1, 2, count(7))}, {k(1, 0, count(7))}, {k(1, 1, count(8))}},
 			Proof{Connections: 3, Before: 2, DeepestQueue: 2}, 60 * ms},
-		{"two had waited, nobody knows for how long", nil, [][]SocketStatus{{k(1, 2, nil)}, {k(1, 2, nil)}, {k(1, 0, nil)}},
+		{"two had waited, nobody knows for how long", nil, nil, [][]SocketStatus{{k(1, 2, nil)}, {k(1, 2, nil)}, {k(1, 0, nil)}},
 			Proof{Connections: 2, Before: 2, AtLeast: true, DeepestQueue: 2}, 20 * ms},
-		{"a socket has come between two looks", nil, [][]SocketStatus{{}, {}, {k(1, 1, nil)}},
+		{"moved after 20 ms, to wait for as long", nil, []uint64{7, 7, 8, 8, 8},
+			[][]SocketStatus{{k(1, 0, nil), k(2, 0, nil)}, {k(1, 1, nil), k(2, 0, nil)}, {k(1, 0, nil), k(2, 1, nil)}, {k(1, 0, nil), k(2, 1, nil)}, {k(1, 0, nil), k(2, 0, nil)}},
+			Proof{Connections: 1, DeepestQueue: 1}, 40 * ms},
+		{"moved right after a look", nil, []uint64{7, 8, 8, 8},
+			[][]SocketStatus{{k(1, 0, nil), k(2, 0, nil)}, {k(1, 1, nil), k(2, 0, nil)}, {k(1, 0, nil), k(2, 1, nil)}, {k(1, 0, nil), k(2, 0, nil)}},
+			Proof{Connections: 1, DeepestQueue: 1}, 30 * ms},
+		{"moved from a socket that is closed then", nil, []uint64{7, 7, 8, 8},
+			[][]SocketStatus{{k(1, 0, nil), k(2, 0, nil)}, {k(1, 1, nil), k(2, 0, nil)}, {k(2, 1, nil)}, {k(2, 0, nil)}},
+			Proof{Connections: 1, DeepestQueue: 1}, 30 * ms},
+		{"moved elsewhere", nil, []uint64{7, 7, 8, 9},
+			[][]SocketStatus{{k(1, 0, nil), far(k(2, 0, nil))}, {k(1, 1, nil), far(k(2, 0, nil))}, {k(1, 0, nil), far(k(2, 1, nil))}, {k(1, 0, nil), far(k(2, 0, nil))}},
+			Proof{Connections: 1, DeepestQueue: 1}, 20 * ms},
+		{"a socket has come between two looks", nil, nil, [][]SocketStatus{{}, {}, {k(1, 1, nil)}},
 			Proof{Connections: 1, DeepestQueue: 1}, 10 * ms},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := &prover{since: c.since, sockets: map[uint64]*watched{}}
 			for i, sockets := range c.looks {
-				p.look(UnitStatus{Sockets: sockets}, began.Add(time.Duration(i)*10*ms))
+				moved := uint64(0)
+				if c.moved != nil {
+					moved = c.moved[i]
+				}
+				p.look(UnitStatus{Sockets: sockets}, moved, began.Add(time.Duration(i)*10*ms))
 			}
 			got := p.proof
 			c.want.Looks = len(c.looks)
