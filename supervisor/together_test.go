@@ -1,0 +1,178 @@
+package supervisor
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	manyInstances = flag.Int("instances", 200, "how many instances TestManyInstances scales a unit to")
+	crowdRounds   = flag.Int("crowds", 4, "how often TestEndsHeardTogether has all runs of a unit end at once")
+)
+
+// supervisor is the process that the tree's keeper has started to decide; 0: none now.
+func (tr *tree) supervisor() int {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", tr.cmd.Process.Pid))
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		for _, word := range strings.Fields(string(text)) {
+			env, _ := os.ReadFile("/proc/" + word + "/environ")
+			if bytes.Contains(env, []byte("TEST_ROLE=keep\x00")) {
+				pid, _ := strconv.Atoi(word)
+				return pid
+			}
+		}
+	}
+	return 0
+}
+
+// processorTimeOf is what another process has used: clock_getcpuclockid(3).
+func processorTimeOf(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|2), &ts); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(ts.Nano())
+}
+
+// Each instance of many costs what each of few does: a unit is not saved, looked through
+// and shown for each piece of news.
+func TestManyInstances(t *testing.T) {
+	if testing.Short() {
+		t.Skip("measures time, which is not for -short and the race detector")
+	}
+	few, many := *manyInstances/2, *manyInstances
+	if most := fileLimit(); most < uint64(8*many) {
+		t.Skipf("needs %d open files, and the limit is %d", 8*many, most)
+	}
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "p.toml"), "[service]\nexec = \"sleep 1000000\"\nready = \"exec\"\nstart = \"boot\"\n[socket.s]\nlisten = \"tcp://127.0.0.1:0\"\nper_instance = true\n")
+	tr := plantTree(t, dir)
+	tr.awaitControl()
+	pid := tr.supervisor()
+	if pid == 0 {
+		t.Fatal("no supervisor")
+	}
+	scale := func(n int) {
+		t.Helper()
+		out, err := tr.client.Scale(t.Context(), "p", n, true, 3*patience)
+		if err != nil || out.Outcome != Done {
+			t.Fatalf("scaled to %d: %+v, %v", n, out, err)
+		}
+	}
+	used := func(n int) time.Duration { // by going there and back, thrice
+		before := processorTimeOf(t, pid)
+		for range 3 {
+			scale(n)
+			scale(1)
+		}
+		return processorTimeOf(t, pid) - before
+	}
+	used(few) // what is made once is made
+	began := time.Now()
+	var small, large time.Duration
+	for range 3 { // what others do to the processor's caches is not ours
+		if small, large = used(few), used(many); large < 32*small/10 {
+			break
+		}
+	}
+	took := time.Since(began)
+	if tr.supervisor() != pid {
+		t.Fatal("another supervisor has come")
+	}
+	tr.cmd.Process.Signal(syscall.SIGTERM)
+	if err := tr.cmd.Wait(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	for line := range strings.Lines(tr.log.String()) {
+		if strings.Contains(line, "SIGKILL") || strings.Contains(line, "timeout") {
+			t.Errorf("killed, or late: %s", line)
+		}
+	}
+	ratio := float64(large) / float64(small)
+	if ratio > 3.2 { // linear would be 2, quadratic 4
+		t.Errorf("%d instances take %v of a processor, %d take %v: %.1f times", many, large, few, small, ratio)
+	}
+	t.Logf("promise N9: from 1 instance to %d and back takes %v of the supervisor's processor time, to %d %v, %.1f times as much; all in %v, none killed",
+		few, (small / 3).Round(time.Millisecond), many, (large / 3).Round(time.Millisecond), ratio, took.Round(time.Millisecond))
+}
+
+// Ends of several runs are decided on together, and acknowledged one by one: whenever the
+// supervisor dies meanwhile, each is recorded once, and nobody is started twice.
+func TestEndsHeardTogether(t *testing.T) {
+	const crowd = 12
+	rounds := *crowdRounds
+	if testing.Short() {
+		rounds = min(rounds, 1)
+	}
+	runs, deaths := 0, map[string]int{}
+	for range rounds {
+		dir := t.TempDir()
+		f := &fixture{t: t, dir: dir}
+		f.write("work", fmt.Sprintf("[service]\nrole = factual TEST_DIR=%s\nready = \"notify\"\nstart = \"boot\"\ninstances = %d\nrestart_delay = \"10ms\"\nrestart_delay_max = \"20ms\"\n", dir, crowd))
+		tr := plantTree(t, dir, "TEST_SKIP="+strconv.Itoa(400+rand.IntN(400)))
+		tr.awaitControl()
+		for range 3 {
+			tr.killCrowd("work", crowd)
+		}
+		waitFor(t, "all are back", func() bool { return tr.readyOf("work") == crowd })
+		born := bornIn(dir)
+		for point, n := range deathsIn(filepath.Join(dir, "deaths")) {
+			deaths[point] += n
+		}
+		tr.stop(born)
+		tr.lines(born)
+		runs += len(born)
+	}
+	t.Logf("promise N4: %d runs, %d at a time killed at once, supervisors that died %v: one exit record each", runs, crowd, deaths)
+}
+
+// readyOf is how many instances of a unit are.
+func (tr *tree) readyOf(unit string) (n int) {
+	st, err := tr.client.Unit(tr.t.Context(), unit)
+	if err != nil {
+		return 0
+	}
+	for _, in := range st.Instances {
+		if in.State == "ready" {
+			n++
+		}
+	}
+	return n
+}
+
+// killCrowd kills all processes of a unit, once all of it is ready.
+func (tr *tree) killCrowd(unit string, crowd int) {
+	tr.t.Helper()
+	waitFor(tr.t, "all are ready", func() bool { return tr.readyOf(unit) == crowd })
+	var st UnitStatus
+	tr.insist("status", func(ctx context.Context) (err error) { st, err = tr.client.Unit(ctx, unit); return err })
+	mine := map[int]bool{}
+	for _, pid := range bornIn(tr.dir) {
+		mine[pid] = true
+	}
+	for _, in := range st.Instances {
+		for _, r := range in.Runs {
+			if fd, err := unix.PidfdOpen(r.Pid, 0); err == nil {
+				if mine[r.Pid] {
+					tr.killed[r.Pid] = true
+					unix.PidfdSendSignal(fd, syscall.SIGKILL, nil, 0)
+				}
+				unix.Close(fd)
+			}
+		}
+	}
+}
