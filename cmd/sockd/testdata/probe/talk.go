@@ -30,7 +30,8 @@ func talk(n int) {
 	say := func() {
 		i := <-said
 		fmt.Println("line", i, much)
-		activation.Notify("WATCHDOG=1", fmt.Sprintf("STATUS=%d lines", i+1))
+		for activation.Notify("WATCHDOG=1", fmt.Sprintf("STATUS=%d lines", i+1)) != nil { // it waits while nobody hears it
+		}
 		said <- i + 1
 	}
 	go func() {
