@@ -275,6 +275,7 @@ func (s *Supervisor) loop(ctx context.Context) error {
 				return s.crashed
 			}
 		case <-timer.C:
+			s.hearWaiting()
 			for _, u := range s.agenda.due(s.now()) {
 				s.handle(u, machine.Tick{})
 			}

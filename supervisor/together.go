@@ -38,6 +38,21 @@ func behind[T any](first T, more <-chan T) []T {
 	return all
 }
 
+// hearWaiting hears who has spoken already, before somebody's patience ends: of a thousand
+// that start at once the last is not late because others were heard first.
+func (s *Supervisor) hearWaiting() {
+	for range 16 { // others wait too
+		select {
+		case ev := <-s.keeper.Events():
+			s.hear(behind(ev, s.keeper.Events())...)
+		case keys := <-s.fired:
+			s.readable(keys)
+		default:
+			return
+		}
+	}
+}
+
 // decide has the unit's machine decide, now. What was told since mark belongs to it.
 func (s *Supervisor) decide(u *unit, mark int, ev machine.Event) *decision {
 	now := s.now()
