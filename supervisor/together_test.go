@@ -125,7 +125,7 @@ func TestEndsHeardTogether(t *testing.T) {
 		dir := t.TempDir()
 		f := &fixture{t: t, dir: dir}
 		f.write("work", fmt.Sprintf("[service]\nrole = factual TEST_DIR=%s\nready = \"notify\"\nstart = \"boot\"\ninstances = %d\nrestart_delay = \"10ms\"\nrestart_delay_max = \"20ms\"\n", dir, crowd))
-		tr := plantTree(t, dir, "TEST_SKIP="+strconv.Itoa(400+rand.IntN(400)))
+		tr := plantTree(t, dir, "TEST_SKIP="+strconv.Itoa(400+rand.IntN(800)))
 		tr.awaitControl()
 		for range 3 {
 			tr.killCrowd("work", crowd)
@@ -156,7 +156,7 @@ func (tr *tree) readyOf(unit string) (n int) {
 	return n
 }
 
-// killCrowd kills all processes of a unit, once all of it is ready.
+// killCrowd kills all processes of a unit, once all of it is ready, and waits for others.
 func (tr *tree) killCrowd(unit string, crowd int) {
 	tr.t.Helper()
 	waitFor(tr.t, "all are ready", func() bool { return tr.readyOf(unit) == crowd })
@@ -177,4 +177,8 @@ func (tr *tree) killCrowd(unit string, crowd int) {
 			}
 		}
 	}
+	waitFor(tr.t, "all are back", func() bool {
+		now, err := tr.client.Unit(tr.t.Context(), unit)
+		return err == nil && now.LastGen >= st.LastGen+uint64(crowd)
+	})
 }
