@@ -72,7 +72,7 @@ func TestWhatCouldNotBeHeldIsSaid(t *testing.T) {
 		held, other := pair(t)
 		held = sys.High(held) // where the keeper puts its own: above it there is none lower
 		low := limit
-		low.Cur = uint64(held) + keeper.Reserve // room for our descriptor, and not for the one that arrives
+		low.Cur = uint64(held + 1 + keeper.Reserve - max(1, sys.FreeBeside(held, held+1))) // room for our descriptor, and not for the one that arrives
 		ok(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
 		defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
 		ok(t, r.Hold(name, held))
