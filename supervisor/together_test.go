@@ -63,6 +63,10 @@ func TestManyInstances(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "p.toml"), "[service]\nexec = \"sleep 1000000\"\nready = \"exec\"\nstart = \"boot\"\n[socket.s]\nlisten = \"tcp://127.0.0.1:0\"\nper_instance = true\n")
 	tr := plantTree(t, dir)
+	t.Cleanup(func() { // also where the test has failed: nobody else ends these processes
+		tr.cmd.Process.Signal(syscall.SIGTERM)
+		tr.cmd.Wait()
+	})
 	tr.awaitControl()
 	pid := tr.supervisor()
 	if pid == 0 {
