@@ -180,11 +180,12 @@ func (d *runtimeDir) take(k keeper.Keeper, pid int) error {
 }
 
 const (
-	// lockPatience is how long a keeper may take to die that has been killed just now.
-	lockPatience = 250 * time.Millisecond
+	// lockPatience is how long a keeper may take to die that has been killed just now:
+	// on a busy machine it must first get a processor.
+	lockPatience = 2 * time.Second
 	// deadPatience is how long the supervisor of a dead keeper may take to notice: it
 	// has the lock too.
-	deadPatience = 5 * time.Second
+	deadPatience = 30 * time.Second
 )
 
 // lockFile locks the runtime folder. It waits a moment for whoever has it, and
