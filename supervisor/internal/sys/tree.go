@@ -31,7 +31,7 @@ type stat struct {
 	kernel                      bool   // a kernel thread
 	exiting                     bool   // it has given up its memory, or is about to
 	start                       uint64 // clock ticks since boot: with pid, an identity
-	env                         uint64 // where the environment begins; 0 also if we may not know
+	env, envEnd                 uint64 // where the environment begins and ends; 0 also if we may not know
 }
 
 const ( // linux/sched.h
@@ -71,8 +71,9 @@ func parseStat(line []byte) (s stat, ok bool) {
 	s.kernel, s.exiting = flags&flagKernelThread != 0, flags&flagExiting != 0
 	start, err := strconv.ParseUint(string(f[19]), 10, 64)
 	s.start = start
-	if len(f) > 47 { // since Linux 3.5
+	if len(f) > 48 { // since Linux 3.5
 		s.env, _ = strconv.ParseUint(string(f[47]), 10, 64)
+		s.envEnd, _ = strconv.ParseUint(string(f[48]), 10, 64)
 	}
 	return s, ok && err == nil
 }
@@ -218,31 +219,27 @@ func (snap snapshot) marked(s *stat, marks []Mark) (int, bool) {
 
 // execPatience is how long a process may be half-way through exec. It takes well
 // under a millisecond, unless the machine is busy.
-const execPatience = 100 * time.Millisecond
+const execPatience = 2 * time.Second
 
 // environment reads what the process was started with. Half-way through exec there
-// is none: the new memory is there, and the strings are not yet in it.
+// is none: the new memory is there, and the strings are not yet in it. That is another
+// thing than an empty one, and over before we can have asked whether it was so.
 func environment(s *stat) []byte {
-	dir := "/proc/" + strconv.Itoa(s.pid)
-	env, err := os.ReadFile(dir + "/environ")
-	if err != nil || len(env) > 0 || !betweenPrograms(s) {
-		return env
-	}
+	name := "/proc/" + strconv.Itoa(s.pid) + "/environ"
 	tick := time.NewTicker(time.Millisecond) // the kernel tells nobody when an exec is done
 	defer tick.Stop()
 	for end := time.Now().Add(execPatience); time.Now().Before(end); <-tick.C {
-		if !betweenPrograms(s) {
-			break
+		env, err := os.ReadFile(name)
+		if err != nil || len(env) > 0 {
+			return env
+		}
+		now, ok := readStat(s.pid)
+		if !ok || now.start != s.start || now.dead() || now.exiting { // it will not get any
+			return nil
+		}
+		if now.env != 0 && now.env == now.envEnd {
+			return nil
 		}
 	}
-	env, _ = os.ReadFile(dir + "/environ")
-	return env
-}
-
-// betweenPrograms tells whether the process has no place for an environment, which
-// is another thing than an empty one. One that is exiting has none either, and will
-// not get one.
-func betweenPrograms(s *stat) bool {
-	now, ok := readStat(s.pid)
-	return ok && now.start == s.start && !now.dead() && !now.exiting && now.env == 0
+	return nil
 }

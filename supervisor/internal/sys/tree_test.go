@@ -122,6 +122,40 @@ func TestMarkedByEnvironment(t *testing.T) {
 	}
 }
 
+// Also who is just becoming another program has an environment.
+func TestEnvironmentOfOneThatExecs(t *testing.T) {
+	again := `exec /bin/sh -c "$AGAIN"`
+	cmd := exec.Command("/bin/sh", "-c", again)
+	cmd.Env = []string{"AGAIN=" + again, "MARK=1"}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	s, _ := readStat(cmd.Process.Pid)
+	for range 3000 {
+		if !strings.Contains(string(environment(&s)), "MARK=1") {
+			t.Fatal("it has none")
+		}
+	}
+}
+
+// Nobody is waited for who has none.
+func TestNoEnvironment(t *testing.T) {
+	cmd := exec.Command("/bin/sleep", "1000")
+	cmd.Env = []string{}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	s, _ := readStat(cmd.Process.Pid)
+	if env := environment(&s); len(env) > 0 {
+		t.Errorf("%q", env)
+	}
+	if now, _ := readStat(cmd.Process.Pid); now.env == 0 || now.env != now.envEnd {
+		t.Errorf("%+v", now)
+	}
+}
+
 // Many who ask at once are served by few looks.
 func TestLooksAreShared(t *testing.T) {
 	var sweeper Sweeper
