@@ -57,6 +57,9 @@ func hostile() map[string]struct{ text, want string } {
 }
 
 func TestHostileTextsAreRefusedEarly(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, and the race detector sees nothing new in it: without -short")
+	}
 	for name, tt := range hostile() {
 		text := []byte(tt.text)
 		var err error

@@ -18,6 +18,9 @@ import (
 // the handshake, so a client that says nothing stays half open there, while one that
 // speaks is queued. The other sibling is down meanwhile: all come to one socket.
 func TestBalanceCrashedQueue(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, and the race detector sees nothing new in it: without -short")
+	}
 	for _, c := range []struct {
 		name, level string
 		inGo        bool

@@ -170,6 +170,9 @@ func (e *entry) lossless(t *testing.T, killed bool) {
 
 // Point 1: four siblings at 2,500 connections a second, one replaced, or killed, every 100 ms.
 func TestBalanceRolling(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, and the race detector sees nothing new in it: without -short")
+	}
 	c := &contest{t: t, rounds: either(1, 20)}
 	main, beside := either(10000, *balanceCount), either(500, *balanceCount/5)
 	best := (&balanced{Name: "best", Instances: 4}).up(t)

@@ -27,6 +27,9 @@ func blocks(t *testing.T, doc, language string) []string {
 }
 
 func TestProgramsInTheDocumentation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, and the race detector sees nothing new in it: without -short")
+	}
 	dir := t.TempDir()
 	for i, text := range blocks(t, "docs/services.md", "go") {
 		file := filepath.Join(dir, string(rune('a'+i))+".go")

@@ -327,6 +327,9 @@ func group(t *testing.T, controller, file, value string) string {
 
 // With a hundredth of a processor everything is slow, and nothing is lost.
 func TestFaultSlow(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, and the race detector sees nothing new in it: without -short")
+	}
 	needRoot(t)
 	quota := "5000" // of 100,000 microseconds
 	if *full {

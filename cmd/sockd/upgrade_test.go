@@ -229,6 +229,9 @@ func descriptors(t *testing.T, pid int) (n int) {
 }
 
 func TestUpgradeToWhatDoesNotWork(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, and the race detector sees nothing new in it: without -short")
+	}
 	good, broken := variant(t, "v1.1.0", false), variant(t, "v1.2.0", true)
 	whole, err := os.ReadFile(good)
 	if err != nil {

@@ -93,6 +93,9 @@ func forbid(call, errno uint32) error {
 // What a container's filter forbids costs the direct way at most, and never a start;
 // only birth in a cgroup has no other way, and says so.
 func TestForbiddenCalls(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, and the race detector sees nothing new in it: without -short")
+	}
 	needDirect(t)
 	tests := []struct {
 		name string

@@ -24,6 +24,9 @@ func init() {
 // A program is the trampoline only when started as one: by name, with the
 // variable, and with the sealed job. With less it is itself.
 func TestTrampolineByAccident(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, and the race detector sees nothing new in it: without -short")
+	}
 	job := trampoline.Job{Argv: []string{"/bin/echo", "-n", "became another"}, Umask: -1}
 	sealed, err := sealedJob(&job)
 	if err != nil {
