@@ -7,6 +7,18 @@ import (
 	"testing"
 )
 
+// startVersioned has the first version run; the next is what is written to file.
+func startVersioned(t *testing.T) (f *fixture, file string) {
+	t.Helper()
+	f = prepare(t)
+	file = f.dir + "/version"
+	writeFile(t, file, "one")
+	f.write("web", fmt.Sprintf(versioned, file))
+	f.start()
+	f.do("start", "web", Done)
+	return f, file
+}
+
 func (f *fixture) startCanary(count string, outcome string) Outcome {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
@@ -41,12 +53,7 @@ func init() {
 }
 
 func TestCanaryIsPromoted(t *testing.T) {
-	f := prepare(t)
-	file := f.dir + "/version"
-	writeFile(t, file, "one")
-	f.write("web", fmt.Sprintf(versioned, file))
-	f.start()
-	f.do("start", "web", Done)
+	f, _ := startVersioned(t)
 	c := gather(f.address("web", "http"), 4)
 	if out := f.startCanary("25%", Done); !strings.Contains(out.Because, "1 of 5") {
 		t.Errorf("%+v", out)
@@ -88,12 +95,7 @@ func TestCanaryIsPromoted(t *testing.T) {
 }
 
 func TestCanaryThatFailsEndsByItself(t *testing.T) {
-	f := prepare(t)
-	file := f.dir + "/version"
-	writeFile(t, file, "one")
-	f.write("web", fmt.Sprintf(versioned, file))
-	f.start()
-	f.do("start", "web", Done)
+	f, file := startVersioned(t)
 	c := gather(f.address("web", "http"), 4)
 	before := f.unit("web")
 	writeFile(t, file, "broken")
@@ -122,12 +124,7 @@ func TestCanaryThatFailsEndsByItself(t *testing.T) {
 // Whenever a supervisor dies while a canary ends, the next one goes on with that: no
 // instance of a version that failed stays.
 func TestCanaryEndsOverACrash(t *testing.T) {
-	f := prepare(t)
-	file := f.dir + "/version"
-	writeFile(t, file, "one")
-	f.write("web", fmt.Sprintf(versioned, file))
-	f.start()
-	f.do("start", "web", Done)
+	f, _ := startVersioned(t)
 	f.startCanary("2", Done)
 	err := f.s.ask(t.Context(), func() error { // saved, and the machine has not heard of it
 		_, err := f.s.endCanary(f.s.units["web"], "a test ends it")
@@ -149,12 +146,7 @@ func TestCanaryEndsOverACrash(t *testing.T) {
 
 // A promotion is finished by whoever supervises, though nobody waits for it any more.
 func TestPromotionGoesOnOverACrash(t *testing.T) {
-	f := prepare(t)
-	file := f.dir + "/version"
-	writeFile(t, file, "one")
-	f.write("web", fmt.Sprintf(versioned, file))
-	f.start()
-	f.do("start", "web", Done)
+	f, _ := startVersioned(t)
 	f.startCanary("1", Done)
 	if out, err := f.s.promoteUnit(t.Context(), errand{unit: "web"}); err != nil || out.Outcome != Asked {
 		t.Fatalf("%+v, %v", out, err)
@@ -177,12 +169,7 @@ func TestPromotionGoesOnOverACrash(t *testing.T) {
 
 // A promotion whose replacement fails leaves the canary on trial, and says so.
 func TestPromotionThatFailsIsRolledBack(t *testing.T) {
-	f := prepare(t)
-	file := f.dir + "/version"
-	writeFile(t, file, "one")
-	f.write("web", fmt.Sprintf(versioned, file))
-	f.start()
-	f.do("start", "web", Done)
+	f, file := startVersioned(t)
 	f.startCanary("1", Done)
 	writeFile(t, file, "broken")
 	if out := f.do("promote", "web", RolledBack); !strings.Contains(out.Because, "exit status 2") {

@@ -42,12 +42,7 @@ func (sc scaling) outcome() Outcome {
 // Who waits for a number is told when it is reached, though a canary has made it more
 // since.
 func TestScaleIsDoneThoughACanaryHasBegun(t *testing.T) {
-	f := prepare(t)
-	file := f.dir + "/version"
-	writeFile(t, file, "one")
-	f.write("web", fmt.Sprintf(versioned, file))
-	f.start()
-	f.do("start", "web", Done)
+	f, _ := startVersioned(t)
 	sc := f.beginScale(5)
 	f.startCanary("1", Done)
 	if out := sc.outcome(); out.Outcome != Done {
@@ -129,12 +124,7 @@ func TestCanaryWaitsForWhoLeaves(t *testing.T) {
 
 // Who waits for the end of a canary is told of it, though another has begun since.
 func TestCanaryEndsThoughAnotherBegins(t *testing.T) {
-	f := prepare(t)
-	file := f.dir + "/version"
-	writeFile(t, file, "one")
-	f.write("web", fmt.Sprintf(versioned, file))
-	f.start()
-	f.do("start", "web", Done)
+	f, _ := startVersioned(t)
 	for _, c := range []struct {
 		verb string
 		do   verb

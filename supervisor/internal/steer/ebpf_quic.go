@@ -127,12 +127,10 @@ func (e *mapped) issue(place int, prefix uint32) error {
 func (g *steering) Issue(place int, gen uint64) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch {
-	case g.closed:
-		return ErrClosed
-	case !g.has(place):
-		return fmt.Errorf("place %d: %w", place, ErrNoPlace)
-	case gen == 0:
+	if err := g.check(place); err != nil {
+		return err
+	}
+	if gen == 0 {
 		return g.engine.issue(place, 0)
 	}
 	return g.engine.issue(place, Prefix(place, gen))

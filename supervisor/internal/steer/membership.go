@@ -119,11 +119,8 @@ func (g *steering) mayGo(fd int, movable bool) error {
 func (g *steering) Leave(place int) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch {
-	case g.closed:
-		return ErrClosed
-	case !g.has(place):
-		return fmt.Errorf("place %d: %w", place, ErrNoPlace)
+	if err := g.check(place); err != nil {
+		return err
 	}
 	// Who waits may also move to places that only hold, if no place serves.
 	others := g.other(place, func(int) bool { return true })

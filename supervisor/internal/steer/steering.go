@@ -126,14 +126,24 @@ func (g *steering) has(place int) bool {
 	return place >= 0 && place < len(g.fds) && g.fds[place] >= 0
 }
 
+// check says why nothing can be done about a place.
+func (g *steering) check(place int) error {
+	if g.closed {
+		return ErrClosed
+	}
+	if !g.has(place) {
+		return fmt.Errorf("place %d: %w", place, ErrNoPlace)
+	}
+	return nil
+}
+
 func (g *steering) Flush(place int) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if err := g.check(place); err != nil {
+		return err
+	}
 	switch {
-	case g.closed:
-		return ErrClosed
-	case !g.has(place):
-		return fmt.Errorf("place %d: %w", place, ErrNoPlace)
 	case !g.kind.stream:
 		return ErrDatagrams
 	case g.weights[place] > 0:
