@@ -305,7 +305,7 @@ func (p *place) shell(t *testing.T, line string) string {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", line)
 	cmd.Dir = p.dir
-	cmd.Env = append(os.Environ(), "TIMEFORMAT=%R")
+	cmd.Env = append(os.Environ(), "TIMEFORMAT=%R", "SOCKD_RUNTIME_DIR="+filepath.Join(p.dir, "run"))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

@@ -48,7 +48,7 @@ func (p *place) client(t *testing.T) []string {
 
 // TestEachExampleIsComplete: a unit, a README, a program of its own name, no port twice.
 func TestEachExampleIsComplete(t *testing.T) {
-	want := []string{"conflict", "fd-passing", "hello", "iterative", "multicast", "prefork", "reuseport", "udp-by-address"}
+	want := []string{"conflict", "fd-passing", "hello", "iterative", "multicast", "prefork", "quic", "reuseport", "udp-by-address"}
 	folders, err := filepath.Glob("*/README.md")
 	if err != nil {
 		t.Fatal(err)
