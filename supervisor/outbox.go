@@ -276,17 +276,19 @@ func (l *logs) shipRest(p *pipe) {
 		l.keep(p.src, nil)
 		return
 	}
-	if err := b.own(p.src, nil, true); err != nil {
+	// Its last byte in the pipe says that it is on its way. All of it might not fit: a user
+	// with many pipes gets small ones (pipe(7), pipe-user-pages-soft).
+	if err := b.own(p.src, p.rest[:n-1], true); err != nil {
 		return
 	}
-	b.put(p.rest)
+	b.put(p.rest[n-1:])
 	passing("output: rest put")
 	p.splitter.finish(l.lines)
 	b.stage()
 	passing("output: last line made")
 	l.keep(p.src, nil)
 	passing("output: rest forgotten")
-	l.takeOut(b.taken[0], n)
+	l.takeOut(b.taken[0], 1)
 	l.flush()
 }
 

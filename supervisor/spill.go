@@ -46,17 +46,25 @@ func newSpill(k keeper.Keeper, inv keeper.Inventory) (*spill, error) {
 			p.counts[id], _ = strconv.Atoi(string(count))
 		}
 	}
+	var last keeper.ID // the run whose last line, without an end, was on its way
 	if fd := inv.Descriptors[takenHeld[0]]; fd > 0 && inPipe(fd) > 0 {
 		var o owner
 		json.Unmarshal(inv.States[outState], &o)
-		p.empty(leak{keeper.ID{Unit: o.Unit, Instance: o.Instance, Gen: o.Gen}, fd})
+		id := keeper.ID{Unit: o.Unit, Instance: o.Instance, Gen: o.Gen}
+		p.empty(leak{id, fd})
+		if o.Last {
+			last = id
+			p.count(id, len(o.Rest))
+		}
 		if fd := inv.Descriptors[madeHeld[0]]; fd > 0 { // the same, as lines
 			p.empty(leak{fd: fd})
 		}
 	}
 	for name, rest := range inv.States {
 		if id, ok := runNamed(name, restState); ok {
-			p.count(id, len(rest))
+			if id != last {
+				p.count(id, len(rest))
+			}
 			k.Save(name, nil)
 		}
 	}

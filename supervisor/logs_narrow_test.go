@@ -1,0 +1,55 @@
+package supervisor
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sockd/sockd/supervisor/internal/fake"
+	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"golang.org/x/sys/unix"
+)
+
+// A user who has many pipes already is given small ones (pipe(7),
+// /proc/sys/fs/pipe-user-pages-soft): a last line without an end that is longer than
+// those still comes out, and keeps nobody waiting.
+func TestLastLineIsLongerThanThePipes(t *testing.T) {
+	k := fake.NewKeeper()
+	defer k.Close()
+	out := &lockedBuffer{}
+	box, err := newOutbox(k, keeper.Inventory{}, out, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.FcntlInt(uintptr(box.taken[1]), unix.F_SETPIPE_SZ, 4096); err != nil {
+		t.Fatal(err)
+	}
+	l, err := newLogs(&lineWriter{format: Text, now: time.Now}, func(source, []byte) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.open(box)
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		t.Fatal(err)
+	}
+	defer closePair(p)
+	line := strings.Repeat("x", 20_000)
+	if n, err := unix.Write(p[1], []byte(line)); n != len(line) {
+		t.Fatal(n, err)
+	}
+	if err := l.add(1, p[0], source{"web", 1, 1}, nil); err != nil {
+		t.Fatal(err)
+	}
+	l.finish(1)
+	select {
+	case <-l.done:
+	case <-time.After(patience):
+		t.Fatal("it waits for itself")
+	}
+	l.close()
+	<-l.ended
+	if got, want := out.String(), "web@1 | "+line+"\n"; got != want {
+		t.Errorf("output %.40q of %d bytes, want %.40q of %d", got, len(got), want, len(want))
+	}
+}
