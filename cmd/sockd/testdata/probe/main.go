@@ -43,6 +43,8 @@ func main() {
 	case "clock": // its last words are the time; ends after so many milliseconds
 		<-time.After(time.Duration(n) * time.Millisecond)
 		fmt.Println(time.Now().UnixNano())
+	case "floor": // how late others hear of a clock's end
+		floor(n)
 	case "count": // numbered lines, as fast as they are taken
 		for i := range n {
 			fmt.Println("line", i)
