@@ -23,9 +23,18 @@ func (s *Supervisor) Reload(ctx context.Context) error {
 }
 
 // reload is Reload; it says too what the files ask for and living sockets do not take.
+// One comes after the other: what was read first must not be followed last.
 func (s *Supervisor) reload(ctx context.Context) (warnings []string, err error) {
 	if s.cfg.Load == nil {
 		return nil, errors.New("reload: this supervisor does not read its units from files")
+	}
+	select {
+	case s.reloads <- struct{}{}:
+		defer func() { <-s.reloads }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-s.quit:
+		return nil, ErrEnded
 	}
 	set, err := s.cfg.Load()
 	if err != nil {

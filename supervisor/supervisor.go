@@ -88,6 +88,7 @@ type Supervisor struct {
 	passed     []int       // sockets that an outer manager gave us and nobody has taken
 
 	requests chan request
+	reloads  chan struct{} // has room for the one that is under way
 	fired    chan []uint64 // watch keys
 	gates    chan gateNews
 	files    chan filesRead
@@ -144,7 +145,7 @@ func New(cfg Config) *Supervisor {
 	return &Supervisor{
 		cfg: cfg, log: cfg.Log, keeper: cfg.keeper,
 		events: newEventLog(), units: map[string]*unit{}, targets: map[uint64]target{},
-		requests: make(chan request), fired: make(chan []uint64), gates: make(chan gateNews), files: make(chan filesRead), checks: map[keeper.ID]*check{}, quit: make(chan struct{}), started: make(chan struct{}),
+		requests: make(chan request), reloads: make(chan struct{}, 1), fired: make(chan []uint64), gates: make(chan gateNews), files: make(chan filesRead), checks: map[keeper.ID]*check{}, quit: make(chan struct{}), started: make(chan struct{}),
 	}
 }
 
@@ -201,7 +202,7 @@ func (s *Supervisor) Run(ctx context.Context) (err error) {
 		return err
 	}
 	s.dir = dir
-	defer s.serveControl(dir, control)()
+	defer s.serveControl(dir, inv, control)()
 	go s.forwardWatch()
 	close(s.started)
 	if s.safe() != "" {
@@ -210,7 +211,7 @@ func (s *Supervisor) Run(ctx context.Context) (err error) {
 		}
 		return nil
 	}
-	defer s.keepPaths()()
+	defer s.keepPaths(inv)()
 	if s.cfg.Reap || s.cfg.Keeper != nil { // a process of our own: what reading many units took goes back to the system
 		go func() {
 			debug.FreeOSMemory()
