@@ -179,27 +179,45 @@ func supervise(cfg supervisor.Config) error {
 	ctx, stop := context.WithCancelCause(context.Background())
 	defer stop(nil)
 	signal.Ignore(syscall.SIGPIPE) // somebody may stop reading our output
-	go func() {
-		interrupted := false
-		for sig := range attached.Orders() {
-			switch {
-			case sig == syscall.SIGHUP && attached.Safe():
-				s.Again()
-				os.Exit(exitFailed) // without Bye: the keeper starts another supervisor
-			case sig == syscall.SIGHUP:
-				s.Reload(ctx) // it logs what was wrong
-			case sig == syscall.SIGINT && interrupted:
-				s.Kill()
-			default:
-				interrupted = true
-				stop(fmt.Errorf("signal: %v", sig))
-			}
-		}
-	}()
+	go obey(ctx, s, attached.Orders(), attached.Safe(), stop)
 	err := s.Run(ctx)
 	var ended *supervisor.ExitError
 	if errors.As(err, &ended) {
 		return &exitError{code: ended.Code}
 	}
 	return problems(err)
+}
+
+// obey does what signals order, until the process ends. It never waits for files to be
+// read: who wants sockd to end while a disk hangs is heard.
+func obey(ctx context.Context, s *supervisor.Supervisor, orders <-chan os.Signal, safe bool, stop context.CancelCauseFunc) {
+	again := make(chan struct{}, 1) // room for one: it reads what is there then
+	go func() {
+		for {
+			select {
+			case <-again:
+				s.Reload(ctx) // it logs what was wrong
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	interrupted := false
+	for sig := range orders {
+		switch {
+		case sig == syscall.SIGHUP && safe:
+			s.Again()
+			os.Exit(exitFailed) // without Bye: the keeper starts another supervisor
+		case sig == syscall.SIGHUP:
+			select {
+			case again <- struct{}{}:
+			default:
+			}
+		case sig == syscall.SIGINT && interrupted:
+			s.Kill()
+		default:
+			interrupted = true
+			stop(fmt.Errorf("signal: %v", sig))
+		}
+	}
 }
