@@ -39,7 +39,7 @@ func (s *Supervisor) openControl(dir *runtimeDir, inv keeper.Inventory) (ln net.
 }
 
 // serveControl serves it until stop is called.
-func (s *Supervisor) serveControl(dir *runtimeDir, ln net.Listener) (stop func()) {
+func (s *Supervisor) serveControl(dir *runtimeDir, inv keeper.Inventory, ln net.Listener) (stop func()) {
 	if ln == nil {
 		return func() {}
 	}
@@ -53,7 +53,7 @@ func (s *Supervisor) serveControl(dir *runtimeDir, ln net.Listener) (stop func()
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	go server.Serve(ln)
-	leave := s.keepDoor(dir, func(ln net.Listener) { server.Serve(ln) })
+	leave := s.keepDoor(dir, inv, func(ln net.Listener) { server.Serve(ln) })
 	return func() {
 		leave()
 		server.Close()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,7 +18,7 @@ import (
 // IN_ATTRIB). Its folder says only when it is moved or removed itself; of those above
 // nothing is heard.
 type pathWatch struct {
-	fd      int
+	file    *os.File          // inotify(7)
 	sockets map[int32]*socket // by watch; a watch that is not there is a folder's
 }
 
@@ -28,14 +29,13 @@ const pathsPatience = 100 * time.Millisecond
 
 // keepPaths begins to look after the paths of all units, until stop is called. What
 // has happened to them while nobody looked is mended.
-func (s *Supervisor) keepPaths() (stop func()) {
+func (s *Supervisor) keepPaths(inv keeper.Inventory) (stop func()) {
 	stop = func() {}
-	if fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err != nil {
+	if file, err := s.openInotify(pathsHeld, inv); err != nil {
 		s.log.Warn("paths of sockets not watched", "err", err)
 	} else {
-		file := os.NewFile(uintptr(fd), "inotify")
-		stop = func() { file.Close() }
-		s.paths = &pathWatch{fd, map[int32]*socket{}}
+		stop = func() { s.closeInotify(pathsHeld, file) }
+		s.paths = &pathWatch{file, map[int32]*socket{}}
 		go s.hearPaths(file)
 	}
 	for _, u := range s.sorted() {
@@ -66,10 +66,10 @@ func (s *Supervisor) watchPath(u *unit, k *socket) {
 	}
 	const itself = unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
 	dir := filepath.Dir(k.path.Path)
-	_, err := unix.InotifyAddWatch(s.paths.fd, dir, itself|unix.IN_ONLYDIR)
+	_, err := s.paths.add(dir, itself|unix.IN_ONLYDIR)
 	if err == nil {
 		var wd int
-		if wd, err = unix.InotifyAddWatch(s.paths.fd, k.path.Path, itself|unix.IN_ATTRIB|unix.IN_DONT_FOLLOW); err == nil {
+		if wd, err = s.paths.add(k.path.Path, itself|unix.IN_ATTRIB|unix.IN_DONT_FOLLOW); err == nil {
 			s.paths.sockets[int32(wd)] = k
 		}
 	}
@@ -79,6 +79,17 @@ func (s *Supervisor) watchPath(u *unit, k *socket) {
 			s.log.Warn("path not watched", "unit", u.conf.Name, "socket", k.where(), "err", err)
 		}
 	}
+}
+
+// add watches what lies at path.
+func (w *pathWatch) add(path string, mask uint32) (wd int, err error) {
+	raw, err := w.file.SyscallConn()
+	if err == nil {
+		if e := raw.Control(func(fd uintptr) { wd, err = unix.InotifyAddWatch(int(fd), path, mask) }); e != nil {
+			err = e
+		}
+	}
+	return wd, err
 }
 
 // hearPaths carries what is heard of paths to the loop.

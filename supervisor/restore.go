@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,17 +25,17 @@ type doorkeeper struct {
 }
 
 // keepDoor begins to look after the folder, until stop is called.
-func (s *Supervisor) keepDoor(dir *runtimeDir, serve func(net.Listener)) (stop func()) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+func (s *Supervisor) keepDoor(dir *runtimeDir, inv keeper.Inventory, serve func(net.Listener)) (stop func()) {
+	file, err := s.openInotify(doorHeld, inv)
 	if err != nil {
 		s.log.Warn("runtime folder not watched", "err", err)
 		return func() {}
 	}
-	d := &doorkeeper{s: s, dir: dir, serve: serve, file: os.NewFile(uintptr(fd), "inotify")}
+	d := &doorkeeper{s: s, dir: dir, serve: serve, file: file}
 	d.ino, _ = inodeAt(d.control())
 	d.look()
 	go d.keep()
-	return func() { d.file.Close() }
+	return func() { s.closeInotify(doorHeld, file) }
 }
 
 func (d *doorkeeper) control() string { return filepath.Join(d.dir.path, ControlSocket) }

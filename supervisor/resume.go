@@ -121,7 +121,7 @@ func logOf(held string) (id keeper.ID, ok bool) {
 // dropStrangers closes descriptors that belong to nothing any more, and ends runs
 // whose unit left no saved state.
 func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
-	known := map[string]bool{"control": true, lockHeld: true, takenHeld[0]: true, takenHeld[1]: true, madeHeld[0]: true, madeHeld[1]: true, keeper.RecordHeld: true}
+	known := map[string]bool{"control": true, lockHeld: true, takenHeld[0]: true, takenHeld[1]: true, madeHeld[0]: true, madeHeld[1]: true, keeper.RecordHeld: true, doorHeld: true, pathsHeld: true}
 	for _, u := range s.units {
 		for _, k := range slices.Concat(u.sockets, u.leaving) {
 			known[k.held] = true
