@@ -230,7 +230,7 @@ func (s *Supervisor) canaryExit(u *unit, r *run, because string) {
 	if c := u.canary; c == nil || c.Ending != "" || r.id.Instance <= c.Base {
 		return
 	}
-	if m := u.machineRun(r.id); m == nil || !m.Asked {
+	if !u.asked(r.id) {
 		s.canaryEnds(u, fmt.Sprintf("%s@%d: %s", u.conf.Name, r.id.Instance, because))
 	}
 }

@@ -212,6 +212,12 @@ func (u *unit) machineRun(id keeper.ID) *machine.Run {
 	return nil
 }
 
+// asked says whether a run leaves because we have told it to.
+func (u *unit) asked(id keeper.ID) bool {
+	m := u.machineRun(id)
+	return m != nil && m.Asked
+}
+
 // machineSpec is what the unit says, as far as decisions depend on it.
 func machineSpec(conf *units.Unit) machine.Spec {
 	sv := conf.Service
