@@ -1,7 +1,7 @@
 package keeper
 
-// A batch is several requests in one message: each as its op, the number of its
-// descriptors and its body. It is taken in order, up to the first that makes no sense.
+// A batch is several messages in one: each as its op, the number of its descriptors
+// and its body. It is taken in order, up to the first that makes no sense.
 type batch struct{ message }
 
 // batchBody is how long a batch may be, in bytes: it fits into one frame.
@@ -68,8 +68,8 @@ func (r *Remote) Uncork() error {
 	return r.flush()
 }
 
-// batch does the requests of one. Descriptors that none of them has taken are closed.
-func (s *session) batch(m message) error {
+// each takes the messages of one. Descriptors that none of them has taken are closed.
+func (m message) each(take func(message) error) error {
 	u := unpacker{b: m.body}
 	for len(u.b) > 0 {
 		o := op(u.b[0])
@@ -81,7 +81,7 @@ func (s *session) batch(m message) error {
 		}
 		one := message{op: o, body: body, fds: m.fds[:n:n]}
 		m.fds = m.fds[n:]
-		if err := s.handle(one); err != nil {
+		if err := take(one); err != nil {
 			closeAll(m.fds)
 			return err
 		}

@@ -108,3 +108,50 @@ func Batched(unit string, cut int, names ...string) (o byte, body []byte) {
 	b.add(message{op: opSave, body: SaveFrame(unit, []byte("state"))[frameHeader:]})
 	return byte(opBatch), b.body[:len(b.body)-cut]
 }
+
+// InventoryMessages asks for the inventory as a supervisor does that takes batches, or
+// does not, and counts the messages with pieces that have no descriptors, and of these
+// those of one piece.
+func InventoryMessages(t testing.TB, l *Local, batches bool) (single, all int) {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := newWire(pair[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := talk(l, w, slog.New(slog.DiscardHandler), nil)
+	mine, err := newWire(pair[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { mine.close(); <-s.ended; w.close() }()
+	var body []byte
+	if batches {
+		p := packer{}
+		p.flag(true)
+		body = p.b
+	}
+	for _, m := range []message{{op: opHello}, {op: opInventory, body: body}} {
+		if err := mine.write(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for {
+		m, err := mine.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch closeAll(m.fds); m.op {
+		case opState, opChild:
+			single++
+			all++
+		case opBatch:
+			all++
+		case opComplete:
+			return single, all
+		}
+	}
+}

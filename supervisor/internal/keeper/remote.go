@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -275,19 +274,6 @@ func (r *Remote) Bye(code int) error {
 	return r.tell(opBye, nil, func(p *packer) { p.number(code) })
 }
 
-// Inventory implements Keeper.
-func (r *Remote) Inventory() (Inventory, error) {
-	if err := r.ask(opInventory, nil); err != nil {
-		return Inventory{}, err
-	}
-	select {
-	case inv := <-r.pieces:
-		return inv, nil
-	case <-r.gone:
-		return Inventory{}, ErrGone
-	}
-}
-
 // Events implements Keeper.
 func (r *Remote) Events() <-chan Event { return r.events }
 
@@ -327,17 +313,10 @@ func (r *Remote) read() {
 			if ev := u.event(); u.end() == nil {
 				r.queue.put(ev)
 			}
-		case opHeld:
-			r.take(&inv, u.list(), m.fds)
-		case opState:
-			unit := u.text()
-			inv.States[unit] = bytes.Clone(u.bytes())
-		case opChild:
-			c := u.child()
-			inv.Children = append(inv.Children, c)
-			r.mu.Lock()
-			r.listed[c.ID] = true
-			r.mu.Unlock()
+		case opHeld, opState, opChild:
+			r.piece(&inv, m)
+		case opBatch:
+			m.each(func(m message) error { r.piece(&inv, m); return nil })
 		case opComplete:
 			r.pieces <- inv
 			inv = newInventory()
@@ -357,32 +336,5 @@ func (r *Remote) read() {
 			default: // sixteen signals nobody has looked at yet
 			}
 		}
-	}
-}
-
-func newInventory() Inventory {
-	return Inventory{Descriptors: map[string]int{}, States: map[string][]byte{}}
-}
-
-// take notes descriptors that came in an inventory.
-func (r *Remote) take(inv *Inventory, names []string, fds []int) {
-	if len(names) != len(fds) {
-		closeAll(fds)
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.names == nil {
-		closeAll(fds)
-		return
-	}
-	for i, name := range names {
-		if have, ok := r.names[name]; ok { // asked twice: the one we use already stays
-			unix.Close(fds[i])
-			inv.Descriptors[name] = have
-			continue
-		}
-		r.names[name] = fds[i]
-		inv.Descriptors[name] = fds[i]
 	}
 }

@@ -96,7 +96,7 @@ func (s *session) serve() {
 // error means that the supervisor does not make sense.
 func (s *session) handle(m message) error {
 	if m.op == opBatch {
-		return s.batch(m)
+		return m.each(s.handle)
 	}
 	u := unpacker{b: m.body, seen: s.names}
 	want := 0
@@ -120,7 +120,7 @@ func (s *session) handle(m message) error {
 		s.heard()
 		return s.say(opWelcome, nil, nil)
 	case opInventory:
-		return s.inventory()
+		return s.inventory(u.flag())
 	case opHold:
 		return s.hold(&u, m.fds[0])
 	case opRelease:
@@ -332,34 +332,4 @@ func (s *session) say(o op, fds []int, pack func(*packer)) error {
 		pack(&p)
 	}
 	return s.wire.write(message{op: o, body: p.b, fds: fds})
-}
-
-// inventory sends all that is held, in pieces.
-func (s *session) inventory() error {
-	inv, err := s.local.Inventory()
-	if err != nil {
-		return err
-	}
-	for names := slices.Sorted(maps.Keys(inv.Descriptors)); len(names) > 0; {
-		some := names[:min(len(names), maxDescriptors)]
-		names = names[len(some):]
-		fds := make([]int, len(some))
-		for i, name := range some {
-			fds[i] = inv.Descriptors[name]
-		}
-		if err := s.say(opHeld, fds, func(p *packer) { p.list(some) }); err != nil {
-			return fmt.Errorf("inventory: %w", err)
-		}
-	}
-	for unit, state := range inv.States {
-		if err := s.say(opState, nil, func(p *packer) { p.text(unit); p.bytes(state) }); err != nil {
-			return fmt.Errorf("inventory: %w", err)
-		}
-	}
-	for _, c := range inv.Children {
-		if err := s.say(opChild, nil, func(p *packer) { p.child(c) }); err != nil {
-			return fmt.Errorf("inventory: %w", err)
-		}
-	}
-	return s.say(opComplete, nil, nil)
 }

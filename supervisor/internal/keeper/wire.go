@@ -18,7 +18,7 @@ import (
 //
 //	supervisor → keeper                         keeper → supervisor
 //	hello     version                           welcome   version
-//	inventory                                   held      names, with descriptors
+//	inventory 1 if batches are taken            held      names, with descriptors
 //	                                            state     unit, bytes
 //	                                            child     id, pid, …, news not acknowledged
 //	                                            complete
@@ -36,7 +36,7 @@ import (
 //	upgrade   id, with the new file             outcome   id, what became of the upgrade, why
 //	serving
 //	again
-//	batch     several of these
+//	batch     several of these                  batch     several states and children
 //	bye       exit code                         order     a signal the keeper was sent
 //
 // Requests are taken in order and, but for inventory, settle, main and adopt, not answered:
