@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -36,6 +35,7 @@ func (s *session) inventory(batches bool) error {
 // pieces sends what of an inventory has no descriptors.
 func (s *session) pieces(inv Inventory, batches bool) error {
 	var b batch
+	var p packer
 	flush := func() error {
 		if b.empty() {
 			return nil
@@ -44,7 +44,7 @@ func (s *session) pieces(inv Inventory, batches bool) error {
 		return s.say(opBatch, nil, func(p *packer) { p.b = b.body })
 	}
 	piece := func(o op, pack func(*packer)) error {
-		var p packer
+		p.b = p.b[:0]
 		pack(&p)
 		m := message{op: o, body: p.b}
 		if !b.fits(m) {
@@ -56,7 +56,7 @@ func (s *session) pieces(inv Inventory, batches bool) error {
 			b.add(m)
 			return nil
 		}
-		return s.say(o, nil, pack)
+		return s.say(o, nil, func(whole *packer) { whole.b = p.b })
 	}
 	for unit, state := range inv.States {
 		if err := piece(opState, func(p *packer) { p.text(unit); p.bytes(state) }); err != nil {
@@ -88,7 +88,7 @@ func newInventory() Inventory {
 	return Inventory{Descriptors: map[string]int{}, States: map[string][]byte{}}
 }
 
-// piece notes one piece of an inventory.
+// piece notes one piece of an inventory, which keeps the message's body.
 func (r *Remote) piece(inv *Inventory, m message) {
 	u := unpacker{b: m.body}
 	switch m.op {
@@ -96,7 +96,7 @@ func (r *Remote) piece(inv *Inventory, m message) {
 		r.take(inv, u.list(), m.fds)
 	case opState:
 		unit := u.text()
-		inv.States[unit] = bytes.Clone(u.bytes())
+		inv.States[unit] = u.bytes()
 	case opChild:
 		c := u.child()
 		inv.Children = append(inv.Children, c)

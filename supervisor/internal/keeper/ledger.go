@@ -137,8 +137,14 @@ func (l *Ledger) Inventory() (Inventory, error) {
 	for name, d := range l.held {
 		inv.Descriptors[name] = d.fd
 	}
+	size := 0
+	for _, state := range l.states {
+		size += len(state)
+	}
+	copies := make([]byte, 0, size)
 	for unit, state := range l.states {
-		inv.States[unit] = slices.Clone(state)
+		copies = append(copies, state...)
+		inv.States[unit] = copies[len(copies)-len(state) : len(copies) : len(copies)]
 	}
 	for _, c := range l.runs {
 		child := *c

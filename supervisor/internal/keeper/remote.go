@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -314,8 +315,10 @@ func (r *Remote) read() {
 				r.queue.put(ev)
 			}
 		case opHeld, opState, opChild:
+			m.body = bytes.Clone(m.body)
 			r.piece(&inv, m)
 		case opBatch:
+			m.body = bytes.Clone(m.body)
 			m.each(func(m message) error { r.piece(&inv, m); return nil })
 		case opComplete:
 			r.pieces <- inv
