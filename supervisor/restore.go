@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"golang.org/x/sys/unix"
@@ -56,8 +57,8 @@ func (d *doorkeeper) look() {
 // keep restores after each change that matters.
 func (d *doorkeeper) keep() {
 	buf := make([]byte, 16<<10)
-	for {
-		if d.gone() {
+	for heard := false; ; heard = true {
+		if d.gone() || heard && d.lost() {
 			d.s.ask(context.Background(), d.restore)
 		}
 		for {
@@ -72,18 +73,22 @@ func (d *doorkeeper) keep() {
 	}
 }
 
-// concerns tells whether events are about more than the records, which come and go.
+// concerns tells whether events are about what is to stay. A record that is written anew
+// comes under another name and takes the old one's place.
 func concerns(events []byte) bool {
 	for len(events) >= unix.SizeofInotifyEvent {
 		mask, size := binary.NativeEndian.Uint32(events[4:]), int(binary.NativeEndian.Uint32(events[12:]))
 		name := string(bytes.TrimRight(events[unix.SizeofInotifyEvent:unix.SizeofInotifyEvent+size], "\x00"))
-		if mask&(unix.IN_DELETE|unix.IN_MOVED_FROM) == 0 || name == ControlSocket || name == lockName {
+		if mask&(unix.IN_DELETE|unix.IN_MOVED_FROM) == 0 || slices.Contains(staying, name) {
 			return true
 		}
 		events = events[unix.SizeofInotifyEvent+size:]
 	}
 	return false
 }
+
+// staying are the names of what stays in the folder.
+var staying = []string{ControlSocket, lockName, keeper.RecordName, socketsName}
 
 // gone tells whether the path of the control socket or of the lock is another's.
 func (d *doorkeeper) gone() bool {
@@ -94,21 +99,40 @@ func (d *doorkeeper) gone() bool {
 	return control == 0 || control != d.ino || there != lock.Ino
 }
 
-// restore makes the folder again and opens a new control socket in it; who has
-// connected to the old one keeps his connection. It runs in the loop.
+// lost tells whether a record is missing. Without it, whoever starts when the keeper has
+// been killed starts a second copy of what goes on.
+func (d *doorkeeper) lost() bool {
+	runs, _ := inodeAt(filepath.Join(d.dir.path, keeper.RecordName))
+	sockets, _ := inodeAt(filepath.Join(d.dir.path, socketsName))
+	return runs == 0 || sockets == 0
+}
+
+// restore makes again what is missing. It runs in the loop.
 func (d *doorkeeper) restore() error {
-	if d.s.stopping || !d.gone() {
+	if d.s.stopping {
 		return nil
 	}
-	err := d.reopen()
+	var err error
+	because := "the control socket or the lock"
+	switch {
+	case d.gone():
+		err = d.reopen()
+	case d.lost():
+		because = "a record"
+		err = d.s.keepRecords(d.dir)
+	default:
+		return nil
+	}
 	if err != nil {
 		d.s.log.Error("runtime folder lost", "path", d.dir.path, "err", err)
 		return nil
 	}
-	d.s.log.Warn("runtime folder restored", "path", d.dir.path, "because", "somebody has removed the control socket or the lock")
+	d.s.log.Warn("runtime folder restored", "path", d.dir.path, "because", "somebody has removed "+because)
 	return nil
 }
 
+// reopen makes the folder again and opens a new control socket in it; who has connected
+// to the old one keeps his connection.
 func (d *doorkeeper) reopen() error {
 	if err := d.dir.make(d.s.keeper); err != nil {
 		return fmt.Errorf("runtime folder: %w", err)

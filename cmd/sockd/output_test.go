@@ -108,7 +108,7 @@ func TestLogThatNobodyHears(t *testing.T) {
 
 // Somebody removes the runtime folder, or a part of it: it is made again.
 func TestRuntimeFolderRemoved(t *testing.T) {
-	for _, what := range []string{"", "control.sock", "lock"} {
+	for _, what := range []string{"", "control.sock", "lock", "runs", "sockets"} {
 		t.Run(filepath.Join("run", what), func(t *testing.T) {
 			r, dir, address := web(t, world{})
 			r.line("web@1 ready")
@@ -118,6 +118,12 @@ func TestRuntimeFolderRemoved(t *testing.T) {
 					t.Fatal(err)
 				} // the whole folder may come back before it is quite gone
 				r.line("runtime folder restored")
+				for _, name := range []string{"runs", "sockets"} { // by which a start finds what a killed keeper has left
+					eventually(t, name, func() bool {
+						text, _ := os.ReadFile(filepath.Join(run, name))
+						return strings.Contains(string(text), `"web"`)
+					})
+				}
 			}
 			if out, errs, code := verb(t, dir, "run", filepath.Join(dir, "web.toml")); code != exitFailed || !strings.Contains(errs, "in use by sockd") {
 				t.Errorf("a second sockd: %d %s%s", code, out, errs)
