@@ -11,8 +11,7 @@ import (
 // awaitEmpty carries out machine.AwaitEmpty: three looks in a row, a millisecond
 // apart, in a goroutine that ends with the wait.
 func (s *Supervisor) awaitEmpty(u *unit, instance int) {
-	u.emptyAsked[instance]++ // what was asked for before is void
-	asked := u.emptyAsked[instance]
+	u.lookNoMore(instance) // what was asked for before is void
 	var fds []int
 	for _, k := range u.sockets {
 		if k.instance == instance && k.listens() {
@@ -23,14 +22,15 @@ func (s *Supervisor) awaitEmpty(u *unit, instance int) {
 	if patience == 0 {
 		patience = time.Second
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	u.looks[instance] = cancel
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if !s.seenEmpty(ctx, fds, 3) {
-			return // the machine has lost its patience too
+			return // the machine does not wait any more, or has lost its patience too
 		}
 		s.ask(ctx, func() error {
-			if s.units[u.conf.Name] == u && u.emptyAsked[instance] == asked {
+			if ctx.Err() == nil {
 				s.handle(u, machine.Emptied{Instance: instance})
 			}
 			return nil
@@ -38,8 +38,24 @@ func (s *Supervisor) awaitEmpty(u *unit, instance int) {
 	}()
 }
 
+// settleLooks ends those that the machine waits for no more.
+func (s *Supervisor) settleLooks(u *unit) {
+	for instance := range u.looks {
+		if instance > len(u.machine.Instances) || u.machine.Instances[instance-1].EmptyBy == 0 {
+			u.lookNoMore(instance)
+		}
+	}
+}
+
+func (u *unit) lookNoMore(instance int) {
+	if cancel := u.looks[instance]; cancel != nil {
+		cancel()
+		delete(u.looks, instance)
+	}
+}
+
 // seenEmpty waits until the queues of listeners were empty in so many looks in a row, a
-// millisecond apart.
+// millisecond apart. It gives up when one of them has been closed.
 func (s *Supervisor) seenEmpty(ctx context.Context, fds []int, looks int) bool {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -53,7 +69,11 @@ func (s *Supervisor) seenEmpty(ctx context.Context, fds []int, looks int) bool {
 		}
 		empty++
 		for _, fd := range fds {
-			if queued, _, _, err := sys.Queue(fd); err != nil || queued > 0 {
+			queued, _, _, err := sys.Queue(fd)
+			if err != nil {
+				return false
+			}
+			if queued > 0 {
 				empty = 0
 			}
 		}

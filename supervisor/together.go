@@ -151,6 +151,7 @@ func (s *Supervisor) carryOut(u *unit, all ...*decision) {
 		s.tellWith(d, mark)
 	}
 	s.uncork()
+	s.settleLooks(u)
 	s.settleStore(u)
 	s.settleGates(u)
 	s.trim(u)

@@ -21,17 +21,17 @@ import (
 type unit struct {
 	conf       *units.Unit
 	machine    *machine.Unit
-	leaving    []*socket       // still held, and about to be released
-	sockets    []*socket       // set by setSockets; in the order services get them: file order, then instance
-	stored     []*stored       // what its services have given us to keep, in the order in which it came
-	groups     []*group        // of sockets per instance, where they can be steered
-	runs       map[uint64]*run // by generation; until the log has been read to its end
-	reading    chan struct{}   // has room for the one run whose environment_files are being read; nil: no run ever had any
-	stopSignal syscall.Signal  // of the last service it had
-	begun      bool            // it has been started, or was taken up as one that had
-	removed    bool            // configuration has it no more: forgotten when nothing is left
-	heads      map[int]int8    // by instance: the seat that gets what is new; nil without seats
-	emptyAsked map[int]int     // by instance: how often it was asked whether its queue is empty
+	leaving    []*socket                  // still held, and about to be released
+	sockets    []*socket                  // set by setSockets; in the order services get them: file order, then instance
+	stored     []*stored                  // what its services have given us to keep, in the order in which it came
+	groups     []*group                   // of sockets per instance, where they can be steered
+	runs       map[uint64]*run            // by generation; until the log has been read to its end
+	reading    chan struct{}              // has room for the one run whose environment_files are being read; nil: no run ever had any
+	stopSignal syscall.Signal             // of the last service it had
+	begun      bool                       // it has been started, or was taken up as one that had
+	removed    bool                       // configuration has it no more: forgotten when nothing is left
+	heads      map[int]int8               // by instance: the seat that gets what is new; nil without seats
+	looks      map[int]context.CancelFunc // by instance: while its queue is looked at, whether it is empty
 
 	canary    *canary       // under way; nil: none
 	canaryEnd string        // how the last one ended
@@ -102,7 +102,7 @@ type run struct {
 }
 
 func newUnit(conf *units.Unit) *unit {
-	u := &unit{conf: conf, runs: map[uint64]*run{}, emptyAsked: map[int]int{}}
+	u := &unit{conf: conf, runs: map[uint64]*run{}, looks: map[int]context.CancelFunc{}}
 	u.machine = machine.New(machineSpec(conf))
 	u.stopSignal = syscall.SIGTERM
 	if conf.Service != nil {
