@@ -104,8 +104,8 @@ func checkProgram(f *os.File) error {
 	return nil
 }
 
-// handshakePatience is how long a program may take to say who it is.
-const handshakePatience = 10 * time.Second
+// handshakePatience is how long a program may take to say who it is, and end; tests have less.
+var handshakePatience = 10 * time.Second
 
 // maxHandshake bounds what it may say, in bytes.
 const maxHandshake = 64 << 10
@@ -130,14 +130,17 @@ func askProgram(f *os.File) (b Build, err error) {
 	if err != nil {
 		return b, refused("cannot be executed: %v", err)
 	}
-	r.SetReadDeadline(time.Now().Add(handshakePatience))
+	late := time.AfterFunc(handshakePatience, func() { p.Kill() })
+	r.SetReadDeadline(time.Now().Add(handshakePatience)) // somebody else may have the other end
 	text, err := io.ReadAll(io.LimitReader(r, maxHandshake))
+	r.Close() // who has more to say is not waited for
 	if err != nil {
 		p.Kill()
 	}
 	st, waitErr := p.Wait()
+	inTime := late.Stop()
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded) || !inTime:
 		return b, refused("did not say within %v who it is", handshakePatience)
 	case err != nil || waitErr != nil:
 		return b, errors.Join(err, waitErr)
