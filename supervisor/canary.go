@@ -31,12 +31,16 @@ type canary struct {
 // there are, and at least one.
 func canaryCount(text string, instances int) (int, error) {
 	number, percent := strings.CutSuffix(text, "%")
-	n, err := strconv.Atoi(number)
-	if err == nil && percent {
-		n = (instances*n + 99) / 100
+	most := instances
+	if percent {
+		most = 100
 	}
-	if err != nil || n < 1 || n > instances || percent && n > 100*instances {
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 || n > most {
 		return 0, fmt.Errorf("canary: %q is neither a number in 1..%d nor a share such as 25%%", text, instances)
+	}
+	if percent {
+		n = (instances*n + 99) / 100
 	}
 	return n, nil
 }

@@ -183,3 +183,27 @@ func TestPromotionThatFailsIsRolledBack(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+func TestCanaryCount(t *testing.T) {
+	for _, c := range []struct {
+		name, text      string
+		instances, want int // 0: refused
+	}{
+		{"a number", "2", 4, 2},
+		{"all", "4", 4, 4},
+		{"too many", "5", 4, 0},
+		{"none", "0", 4, 0},
+		{"a share", "25%", 8, 2},
+		{"a share is rounded up", "1%", 8, 1},
+		{"all of them", "100%", 8, 8},
+		{"more than all", "101%", 8, 0},
+		{"more than all of many", "150%", 200, 0},
+		{"as many as overflow", "4611686018427387929%", 4, 0},
+		{"no number", "some", 4, 0},
+		{"nothing", "%", 4, 0},
+	} {
+		if n, err := canaryCount(c.text, c.instances); n != c.want || (err == nil) != (c.want > 0) {
+			t.Errorf("%s: %q of %d is %d, %v; want %d", c.name, c.text, c.instances, n, err, c.want)
+		}
+	}
+}
