@@ -12,7 +12,7 @@ func TestImportDirections(t *testing.T) {
 	allowed := map[string][]string{
 		"units":                                    {},
 		"activation":                               {},
-		"supervisor":                               {"units", "supervisor/internal/machine", "supervisor/internal/keeper", "supervisor/internal/sys", "supervisor/internal/steer"},
+		"supervisor":                               {"units", "supervisor/internal/machine", "supervisor/internal/keeper", "supervisor/internal/sys", "supervisor/internal/steer", "supervisor/internal/plain"},
 		"supervisor/internal/machine":              {},
 		"supervisor/internal/keeper":               {"supervisor/internal/sys"},
 		"supervisor/internal/sys":                  {"supervisor/internal/sys/trampoline", "supervisor/internal/sys/direct"},
@@ -20,6 +20,7 @@ func TestImportDirections(t *testing.T) {
 		"supervisor/internal/sys/direct":           {"supervisor/internal/sys/trampoline", "supervisor/internal/sys/direct/inherited"},
 		"supervisor/internal/sys/direct/inherited": {},
 		"supervisor/internal/steer":                {},
+		"supervisor/internal/plain":                {},
 		"supervisor/internal/fake":                 {"supervisor/internal/keeper"},
 		"cmd/sockd":                                {"units", "supervisor"},
 	}

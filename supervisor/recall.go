@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -11,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/supervisor/internal/plain"
 	"github.com/sockd/sockd/units"
 )
 
@@ -44,7 +44,7 @@ func (s *Supervisor) savedUnits(inv keeper.Inventory) *units.Set {
 	confs := make([]*units.Unit, len(states))
 	inParallel(len(states), func(i int) {
 		conf := &units.Unit{}
-		if err := json.Unmarshal(states[i], conf); err != nil {
+		if err := plain.Unmarshal(states[i], conf); err != nil {
 			s.log.Error("saved configuration set aside", "state", string(states[i]), "err", err)
 			return
 		}
@@ -94,8 +94,8 @@ func readStates(set *units.Set, inv keeper.Inventory) []readState {
 		}
 		r := &all[i]
 		r.saved = new(savedUnit)
-		if r.err = json.Unmarshal(state, r.saved); r.err == nil {
-			r.err = json.Unmarshal(r.saved.Sockets, &r.sockets)
+		if r.err = plain.Unmarshal(state, r.saved); r.err == nil {
+			r.err = plain.Unmarshal(r.saved.Sockets, &r.sockets)
 		}
 	})
 	return all

@@ -112,10 +112,13 @@ func (s *Supervisor) adoptLogs(inv keeper.Inventory) {
 // logOf says whose log a held descriptor is: log/web@2.7.
 func logOf(held string) (id keeper.ID, ok bool) {
 	rest, ok := strings.CutPrefix(held, "log/")
+	if !ok {
+		return id, false
+	}
 	unit, rest, cut := strings.Cut(rest, "@")
 	n, err := fmt.Sscanf(rest, "%d.%d", &id.Instance, &id.Gen)
 	id.Unit = unit
-	return id, ok && cut && n == 2 && err == nil
+	return id, cut && n == 2 && err == nil
 }
 
 // dropStrangers closes descriptors that belong to nothing any more, and ends runs

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -166,6 +165,10 @@ func (s *Supervisor) Run(ctx context.Context) (err error) {
 		}
 		defer s.keeper.Close()
 	}
+	giveBack := func() {}
+	if s.cfg.Reap || s.cfg.Keeper != nil { // a process of our own
+		giveBack = roomToBegin()
+	}
 	inv, err := s.keeper.Inventory()
 	if k := s.cfg.Keeper; k != nil {
 		_, followed := inv.States[followedState]
@@ -205,6 +208,7 @@ func (s *Supervisor) Run(ctx context.Context) (err error) {
 	defer s.serveControl(dir, inv, control)()
 	go s.forwardWatch()
 	close(s.started)
+	go giveBack()
 	if s.safe() != "" {
 		if err := s.answer(ctx); err != errReplaced {
 			return err
@@ -212,12 +216,6 @@ func (s *Supervisor) Run(ctx context.Context) (err error) {
 		return nil
 	}
 	defer s.keepPaths(inv)()
-	if s.cfg.Reap || s.cfg.Keeper != nil { // a process of our own: what reading many units took goes back to the system
-		go func() {
-			debug.FreeOSMemory()
-			debug.FreeOSMemory() // and what pools had kept through the first time
-		}()
-	}
 	s.outer("READY=1", fmt.Sprintf("STATUS=%d units", len(s.units)))
 	if s.cfg.Keeper != nil {
 		s.cfg.Keeper.remote.Serving()
