@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -57,7 +58,7 @@ func ended(c keeper.Child) bool {
 }
 
 // adopt takes up a run that was started before this supervisor began.
-func (s *Supervisor) adopt(u *unit, c keeper.Child, inv keeper.Inventory) error {
+func (s *Supervisor) adopt(u *unit, c keeper.Child, inv keeper.Inventory) (err error) {
 	r := &run{id: c.ID, unit: u, pid: c.Pid, asked: time.Now(), notify: -1, log: -1, logDone: true}
 	if f, ok := u.facts[c.ID.Gen]; ok {
 		r.asked, r.ready, r.status, r.errno, r.seat = f.Asked, f.Ready, f.Status, f.Errno, f.Seat
@@ -75,16 +76,14 @@ func (s *Supervisor) adopt(u *unit, c keeper.Child, inv keeper.Inventory) error 
 	if fd, ok := inv.Descriptors[r.held("notify")]; ok {
 		r.notify = fd
 		if c.Running { // else from the news of exec on
-			if err := s.watchNotify(r); err != nil {
-				return err
-			}
+			err = s.watchNotify(r)
 		}
 	}
 	if fd, ok := inv.Descriptors[r.held("log")]; ok {
 		r.log, r.logDone, r.rest = fd, false, inv.States[restState+c.ID.String()]
-		return s.readLog(r)
+		err = errors.Join(err, s.readLog(r))
 	}
-	return nil
+	return err
 }
 
 // adoptLogs goes on reading what runs have written whose end was dealt with before
