@@ -38,14 +38,14 @@ func NewClient(runtimeDir string) *Client {
 // Units asks for every unit's status.
 func (c *Client) Units(ctx context.Context) ([]UnitStatus, error) {
 	var all []UnitStatus
-	err := c.do(ctx, "GET", "/v1/units", &all)
+	err := c.do(ctx, "GET", "/v1/units", nil, &all)
 	return all, err
 }
 
 // Unit asks for one unit's status. An unknown one is an *APIError.
 func (c *Client) Unit(ctx context.Context, name string) (UnitStatus, error) {
 	var st UnitStatus
-	err := c.do(ctx, "GET", "/v1/units/"+url.PathEscape(name), &st)
+	err := c.do(ctx, "GET", "/v1/units/"+url.PathEscape(name), nil, &st)
 	return st, err
 }
 
@@ -55,12 +55,12 @@ const maxAnswer = 256 << 20
 // doPatience is how long a question is repeated that breaks off again and again.
 const doPatience = 30 * time.Second
 
-// do asks something that can be asked twice. Somebody may ask while the supervisor is
-// replaced by another.
-func (c *Client) do(ctx context.Context, method, path string, into any) error {
+// do asks something that can be asked twice, with a body. Somebody may ask while the
+// supervisor is replaced by another.
+func (c *Client) do(ctx context.Context, method, path string, body []byte, into any) error {
 	until := time.Now().Add(doPatience)
 	for {
-		err := c.send(ctx, method, path, nil, into)
+		err := c.send(ctx, method, path, body, into)
 		if !errors.Is(err, errBrokenOff) && !errors.Is(err, errBusy) || time.Now().After(until) {
 			return err
 		}

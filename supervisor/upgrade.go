@@ -32,12 +32,15 @@ type Upgrade struct {
 	Binary  string `json:"binary,omitempty"`
 	From    string `json:"from,omitempty"` // versions
 	To      string `json:"to,omitempty"`
-	Outcome string `json:"outcome"` // "under way", Done or RolledBack
+	Outcome string `json:"outcome"` // "under way", Done or RolledBack; Unknown from Client.Upgrade
 	Because string `json:"because,omitempty"`
 }
 
 // UnderWay is the outcome of what has none yet.
 const UnderWay = keeper.UnderWay
+
+// Unknown is the outcome of what was accepted, and then nobody could tell any more.
+const Unknown = "unknown"
 
 // fileVariable tells a supervisor which file its keeper was started from, by the name
 // it had then: what lies there now may be the next version.
@@ -163,26 +166,31 @@ func (s *Supervisor) getUpgrade(w http.ResponseWriter, r *http.Request) {
 }
 
 // Upgrade asks for another file to take over, and waits until it is known how that
-// has ended. A refusal is an *APIError.
+// has ended. A refusal is an *APIError. If the connection breaks off before there is an
+// answer, the next supervisor is asked too: heard twice, it does no harm.
 func (c *Client) Upgrade(ctx context.Context, r UpgradeRequest) (Upgrade, error) {
 	var up Upgrade
 	body, err := json.Marshal(r)
 	if err != nil {
 		return up, err
 	}
-	if err := c.send(ctx, "POST", "/v1/upgrade", body, &up); err != nil {
+	if err := c.do(ctx, "POST", "/v1/upgrade", body, &up); err != nil {
 		return up, err
 	}
 	for {
 		var end Upgrade
-		err := c.do(ctx, "GET", "/v1/upgrade?id="+url.QueryEscape(up.ID), &end)
+		err := c.do(ctx, "GET", "/v1/upgrade?id="+url.QueryEscape(up.ID), nil, &end)
+		refusal := (*APIError)(nil)
 		switch {
 		case err == nil:
 			up.Outcome, up.Because = end.Outcome, end.Because
 			return up, nil
 		case ctx.Err() != nil:
 			return up, ctx.Err()
-		case errors.Is(err, ErrNotRunning), errors.As(err, new(*APIError)): // nobody holds the socket, or knows
+		case errors.As(err, &refusal) && refusal.Status == http.StatusNotFound: // only the last one is known
+			up.Outcome, up.Because = Unknown, "another upgrade has followed, or another sockd"
+			return up, nil
+		case errors.Is(err, ErrNotRunning), refusal != nil: // nobody holds the socket
 			return up, err
 		}
 		// A supervisor has ended with our question; the next one is asked. Connecting

@@ -52,6 +52,9 @@ work. Exit codes: 0 done, 1 refused, 6 rolled back; then what ran before goes on
 					return err
 				}
 			}
+			if up.Outcome == supervisor.Unknown {
+				return &exitError{code: exitTimedOut, text: "upgrade: not known how it ended: " + up.Because, hint: "see `sockd status`"}
+			}
 			if up.Outcome != supervisor.Done {
 				return &exitError{code: exitRolledBack, text: fmt.Sprintf("upgrade to %s: %s: %s", up.To, up.Outcome, up.Because),
 					hint: up.From + " goes on; nothing else has changed"}
