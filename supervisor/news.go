@@ -226,7 +226,7 @@ func (s *Supervisor) called(u *unit, k *socket) {
 		s.watchSocket(u, k)
 		return
 	}
-	if s.flushedCaller(u, k.instance) {
+	if s.flushedCaller(u, k) {
 		return
 	}
 	s.unwatch(u, k.instance) // its other sockets need not be heard of

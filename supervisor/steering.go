@@ -296,35 +296,45 @@ func (s *Supervisor) setWeights(u *unit, weights []int) {
 	}
 }
 
-// flush carries out machine.Flush. Handshakes that end later are in the queue then;
-// they are watched for, and flushed too.
+// flush carries out machine.Flush.
 func (s *Supervisor) flush(u *unit, instance int) {
-	for _, g := range u.groups {
-		switch err := g.steer.Flush(g.at(instance, 0)); {
-		case err == nil, errors.Is(err, steer.ErrDatagrams):
-		case errors.Is(err, steer.ErrLast), errors.Is(err, steer.ErrNoMigration):
-			s.log.Info("queue held", "unit", u.conf.Name, "instance", instance, "because", err)
-		default:
-			s.log.Warn("queue not moved", "unit", u.conf.Name, "instance", instance, "err", err)
+	for _, k := range u.sockets {
+		if k.instance == instance {
+			s.flushSocket(u, k)
 		}
 	}
-	s.watchFor(u, instance)
+}
+
+// flushSocket moves what waits in a socket to its siblings. Handshakes that end later are
+// in its queue then; they are watched for, and moved too. A queue that stays is not
+// watched: it would be heard of again and again.
+func (s *Supervisor) flushSocket(u *unit, k *socket) {
+	g := u.groupOf(k)
+	if g == nil {
+		return
+	}
+	switch err := g.steer.Flush(g.at(k.instance, k.seat)); {
+	case err == nil:
+		s.watchSocket(u, k)
+	case errors.Is(err, steer.ErrDatagrams):
+	case errors.Is(err, steer.ErrLast), errors.Is(err, steer.ErrNoMigration):
+		s.log.Info("queue held", "unit", u.conf.Name, "instance", k.instance, "because", err)
+	default:
+		s.log.Warn("queue not moved", "unit", u.conf.Name, "instance", k.instance, "err", err)
+	}
 }
 
 // flushedCaller: somebody has come late to a queue that was moved away. It says
 // whether that was it.
-func (s *Supervisor) flushedCaller(u *unit, instance int) bool {
-	if instance == 0 || instance > len(u.machine.Instances) || !u.machine.Spec.CanFlush {
+func (s *Supervisor) flushedCaller(u *unit, k *socket) bool {
+	if k.instance == 0 || k.instance > len(u.machine.Instances) || !u.machine.Spec.CanFlush {
 		return false
 	}
-	in := &u.machine.Instances[instance-1]
-	if in.Watched || len(in.Runs) > 0 || instance > len(u.machine.Weights) || u.machine.Weights[instance-1] != 0 {
+	in := &u.machine.Instances[k.instance-1]
+	if in.Watched || len(in.Runs) > 0 || k.instance > len(u.machine.Weights) || u.machine.Weights[k.instance-1] != 0 {
 		return false
 	}
-	for _, g := range u.groups {
-		g.steer.Flush(g.at(instance, 0))
-	}
-	s.watchFor(u, instance)
+	s.flushSocket(u, k)
 	return true
 }
 
