@@ -92,7 +92,7 @@ func (s *Supervisor) openSockets(reloading bool) error {
 	var bindings []*binding
 	var gone []*socket
 	for _, u := range s.sorted() {
-		if u.removed {
+		if u.removed || u.settled() {
 			continue
 		}
 		b, err := s.bind(u, u.conf, u.instances(), nil)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -50,6 +51,7 @@ func Keep(argv []string, log *slog.Logger, care Care) (code int, err error) {
 		}
 	}
 	sys.ReserveThreads(keeperThreads)
+	oneByOne()
 	options := keeper.Options{Reap: true, Log: log, Store: outerStore(log)}
 	duty := keeper.Duty{Argv: argv, Log: log, Outer: outer, Watchdog: care.Watchdog, Steady: care.Steady}
 	if options.Out = care.Log; care.Log == nil {
@@ -88,6 +90,11 @@ func Keep(argv []string, log *slog.Logger, care Care) (code int, err error) {
 	duty.Env = os.Environ()
 	return keeper.Guard(local, duty)
 }
+
+// oneByOne has the goroutines of this process run one at a time. What is done for a start
+// goes from one to the next, and each would else be looked for by another thread, on a CPU
+// that has to be woken: that takes longer than the work.
+func oneByOne() { runtime.GOMAXPROCS(1) }
 
 // Threads made ahead, for when services have taken all that a container or a user
 // may have: the keeper must not end for want of one, and the supervisor need not.
@@ -128,7 +135,7 @@ func Attach() (*Keeper, error) {
 		return nil, fmt.Errorf("%s=%q is no descriptor", keeper.FDVariable, text)
 	}
 	syscall.CloseOnExec(fd)
-	sys.ReserveThreads(supervisorThreads)
+	go sys.ReserveThreads(supervisorThreads) // beside what else begins
 	remote, err := keeper.Dial(fd)
 	if err != nil {
 		return nil, fmt.Errorf("keeper: %s=%d: %w", keeper.FDVariable, fd, err)

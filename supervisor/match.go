@@ -47,6 +47,11 @@ func (b *binding) match(sockets []*socket, wanted []place) map[place]*socket {
 	return have
 }
 
+// settled says that a unit has its sockets and no other, in their places, and is saved so.
+func (u *unit) settled() bool {
+	return u.savedConf == u.conf && u.leaving == nil && slices.Equal(placesOf(u.sockets), places(u.conf, u.instances(), u.twoSeats(u.conf)))
+}
+
 // is says whether the socket is what p wants, whatever it is called: by its address as
 // written, or as bound, where the kernel has chosen the port.
 func (k *socket) is(p place) bool {

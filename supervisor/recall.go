@@ -58,21 +58,30 @@ func (s *Supervisor) savedUnits(inv keeper.Inventory) *units.Set {
 // recallUnits makes every unit: from its saved state, else from what a killed keeper
 // has left of it, else anew.
 func (s *Supervisor) recallUnits(inv keeper.Inventory, left *orphans, fresh bool) {
-	all := readStates(s.cfg.Units, inv)
+	confs := s.cfg.Units.Units
+	all := make([]*unit, len(confs))
+	now := s.now()
 	_, ending := inv.States[endingState] // then that nothing is wished up is nobody's wish
-	for i, conf := range s.cfg.Units.Units {
-		before := inv.States[conf.Name]
-		if before == nil {
-			all[i] = left.state(conf, s.now())
+	inParallel(len(all), func(i int) {
+		conf := confs[i]
+		before, saved := inv.States[conf.Name]
+		read := readState{}
+		if saved {
+			read = readSaved(before)
+		} else {
+			read = left.state(conf, now)
 		}
-		u := s.recall(conf, all[i], inv.Descriptors)
+		u := s.recall(conf, read, inv.Descriptors)
 		if u.before = before; !fresh { // it was saved so: it need not be saved again
 			u.savedConf = conf
 		}
 		if !ending {
 			u.wished = u.wish()
 		}
-		s.units[conf.Name] = u
+		all[i] = u
+	})
+	for _, u := range all {
+		s.units[u.conf.Name] = u
 	}
 	s.recallStores(inv)
 }
@@ -84,21 +93,13 @@ type readState struct {
 	err     error
 }
 
-// readStates reads the saved states of units.
-func readStates(set *units.Set, inv keeper.Inventory) []readState {
-	all := make([]readState, len(set.Units))
-	inParallel(len(all), func(i int) {
-		state, ok := inv.States[set.Units[i].Name]
-		if !ok {
-			return
-		}
-		r := &all[i]
-		r.saved = new(savedUnit)
-		if r.err = plain.Unmarshal(state, r.saved); r.err == nil {
-			r.err = plain.Unmarshal(r.saved.Sockets, &r.sockets)
-		}
-	})
-	return all
+// readSaved reads a saved state.
+func readSaved(state []byte) readState {
+	r := readState{saved: new(savedUnit)}
+	if r.err = plain.Unmarshal(state, r.saved); r.err == nil {
+		r.err = plain.Unmarshal(r.saved.Sockets, &r.sockets)
+	}
+	return r
 }
 
 // inParallel does n things on all processors: of what a supervisor that begins has to
@@ -116,7 +117,8 @@ func inParallel(n int, do func(i int)) {
 	wg.Wait()
 }
 
-// recall makes a unit from its state, or a new one if there is none.
+// recall makes a unit from its state, or a new one if there is none. It changes nothing
+// else: several are made at once.
 func (s *Supervisor) recall(conf *units.Unit, read readState, held map[string]int) *unit {
 	u := newUnit(conf)
 	saved, err := read.saved, read.err

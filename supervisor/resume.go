@@ -28,7 +28,10 @@ func (s *Supervisor) resume(u *unit, children []keeper.Child, inv keeper.Invento
 		u.begun, u.machine.Up = true, true
 	}
 	if u.begun {
-		s.commit(u, u.machine.Recover(s.now(), held))
+		before := u.machine.Clone()
+		d := &decision{unit: u, actions: u.machine.Recover(s.now(), held)}
+		d.saved = u.savedAsIs(children) && u.machine.Same(before)
+		s.carryOutAndTell(d)
 		if u.removed {
 			s.handle(u, machine.Stop{})
 		} else {
@@ -41,6 +44,15 @@ func (s *Supervisor) resume(u *unit, children []keeper.Child, inv keeper.Invento
 	s.settleFollowing()
 	s.goOnCanary(u)
 	s.hear(pending...)
+}
+
+// savedAsIs says that what was saved of the unit is what it is, but for its machine: it was
+// read, and so was what is known of its runs.
+func (u *unit) savedAsIs(children []keeper.Child) bool {
+	return u.before != nil && u.savedSockets != nil && u.savedConf == u.conf && !slices.ContainsFunc(children, func(c keeper.Child) bool {
+		_, known := u.facts[c.ID.Gen]
+		return !known
+	})
 }
 
 // toldToLeave is the last signal a run was sent, if that was to make it leave; else 0.

@@ -81,8 +81,10 @@ func newSpill(k keeper.Keeper, inv keeper.Inventory) (*spill, error) {
 // runNamed is the run that a saved state is about whose name begins so.
 func runNamed(name, prefix string) (keeper.ID, bool) {
 	run, ok := strings.CutPrefix(name, prefix)
-	id, is := logOf("log/" + run)
-	return id, ok && is
+	if !ok {
+		return keeper.ID{}, false
+	}
+	return logOf("log/" + run)
 }
 
 func (p *spill) run() {

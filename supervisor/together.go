@@ -15,6 +15,7 @@ import (
 type decision struct {
 	unit    *unit // nil: nothing is to be done
 	actions []machine.Action
+	saved   bool          // it is what was saved: it need not be saved again
 	told    []Event       // what people are told of it
 	news    *keeper.Event // what is acknowledged to the keeper then; nil: nothing
 	message *run          // whose message is taken out of its notify socket then; nil: nobody's
@@ -138,8 +139,10 @@ func (s *Supervisor) carryOut(u *unit, all ...*decision) {
 		steps[i] = d.actions
 	}
 	s.cork()
-	if err := s.save(u); err != nil { // save
-		s.log.Error("not saved", "unit", u.conf.Name, "err", err)
+	if len(all) > 1 || !all[0].saved {
+		if err := s.save(u); err != nil { // save
+			s.log.Error("not saved", "unit", u.conf.Name, "err", err)
+		}
 	}
 	s.point(u)
 	machine.Thin(steps)
