@@ -150,6 +150,7 @@ func (s *Supervisor) launch(u *unit, r *run, fromFiles []string) (stage string, 
 	if err := s.keeper.Spawn(r.id, p); err != nil {
 		return "spawn", err
 	}
+	r.logEnd, o.log[1] = o.log[1], -1
 	return "", nil
 }
 
@@ -226,8 +227,7 @@ func (s *Supervisor) letGo(r *run) {
 	case r.log >= 0 && !r.logDone:
 		s.unfinished = append(s.unfinished, r.logKey)
 	case r.log >= 0:
-		s.keeper.Release(r.held("log"))
-		r.log = -1
+		s.releaseLog(r)
 	default:
 		r.logDone = true
 	}
@@ -241,9 +241,19 @@ func (s *Supervisor) logDone(key uint64) {
 	if t.run == nil {
 		return
 	}
-	s.keeper.Release(t.run.held("log"))
-	t.run.log, t.run.logDone = -1, true
+	t.run.logDone = true
+	s.releaseLog(t.run)
 	s.forgetRun(t.run)
+}
+
+// releaseLog closes both ends of the run's log pipe.
+func (s *Supervisor) releaseLog(r *run) {
+	s.keeper.Release(r.held("log"))
+	r.log = -1
+	if r.logEnd > 0 {
+		unix.Close(r.logEnd)
+		r.logEnd = 0
+	}
 }
 
 // forgetRun forgets a run of which nothing is left.

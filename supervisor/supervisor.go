@@ -208,7 +208,12 @@ func (s *Supervisor) Run(ctx context.Context) (err error) {
 	defer s.serveControl(dir, inv, control)()
 	go s.forwardWatch()
 	close(s.started)
-	go giveBack()
+	go func() {
+		giveBack()
+		if s.cfg.Keeper != nil {
+			oneByOne() // what there was to do at once has been done
+		}
+	}()
 	if s.safe() != "" {
 		if err := s.answer(ctx); err != errReplaced {
 			return err

@@ -88,6 +88,7 @@ type run struct {
 	notify   int                // descriptor; -1 when released
 	notified uint64
 	log      int
+	logEnd   int // where it writes, so that its end wakes nobody before the news of it; 0: not open here
 	logKey   uint64
 	logDone  bool
 	rest     []byte // an unfinished line that a supervisor before us had read

@@ -238,12 +238,17 @@ func (g *guard) start() (*sys.Process, *wire, error) {
 	return child.Process, w, nil
 }
 
+// settle is how long after a SIGCHLD, of which a service that has ended makes one too, it
+// is looked whether the supervisor is stopped: the news of the service goes first.
+const settle = 50 * time.Millisecond
+
 // attend passes news and signals to a supervisor, and loses patience with one that
 // is stopped or hears nothing, until it has ended.
 func (g *guard) attend(s *session, p *sys.Process, exit <-chan string) {
 	patience := time.NewTimer(g.Watchdog)
 	patience.Stop()
-	unheard, stopped, killed := 0, false, ""
+	stops := time.NewTimer(settle)
+	looking, unheard, stopped, killed := true, 0, false, ""
 	defer func() {
 		if killed != "" {
 			g.reason = killed
@@ -283,17 +288,21 @@ func (g *guard) attend(s *session, p *sys.Process, exit <-chan string) {
 				patience.Stop()
 			}
 		case sig := <-g.signals:
-			if sig == unix.SIGCHLD {
-				if now := p.Stopped(); now != stopped {
-					if stopped = now; stopped {
-						patience.Reset(g.Watchdog)
-					} else if unheard == 0 || g.safe {
-						patience.Stop()
-					}
-				}
-				continue
+			if sig != unix.SIGCHLD {
+				g.take(sig)
+			} else if !looking {
+				looking = true
+				stops.Reset(settle)
 			}
-			g.take(sig)
+		case <-stops.C:
+			looking = false
+			if now := p.Stopped(); now != stopped {
+				if stopped = now; stopped {
+					patience.Reset(g.Watchdog)
+				} else if unheard == 0 || g.safe {
+					patience.Stop()
+				}
+			}
 		case <-patience.C:
 			if killed = "it took no notice of news for " + g.Watchdog.String(); stopped {
 				killed = "it was stopped for " + g.Watchdog.String()

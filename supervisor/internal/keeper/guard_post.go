@@ -6,15 +6,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a guard has to say to its supervisor goes one letter at a time, carried by a
-// goroutine of its own: a supervisor that does not read makes the letter wait, and
-// not the guard, which goes on hearing signals and losing patience. News that has not
+// What a guard has to say to its supervisor goes one letter at a time. One that would
+// have to wait, for a supervisor that does not read, is carried by a goroutine of its own,
+// and the guard goes on hearing signals and losing patience. News that has not
 // been written stays with the local keeper, orders stay with the guard.
 
 // post sends a letter. Nothing more may be posted until what became of it has come
 // through sent.
 func (s *session) post(o op, pack func(*packer)) {
 	s.busy = true
+	if err := s.sayNow(o, pack); err != errWouldWait {
+		s.sent <- err // has room: nothing else is under way
+		return
+	}
 	go func() { s.sent <- s.say(o, nil, pack) }()
 }
 

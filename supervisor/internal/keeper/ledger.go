@@ -24,6 +24,7 @@ type Ledger struct {
 	states map[string][]byte
 	runs   map[ID]*Child
 	queue  []Event // on the way to events, oldest first
+	moving bool    // the first of them has left the queue and has not arrived
 	more   *sync.Cond
 	done   chan struct{}
 	events chan Event
@@ -277,6 +278,13 @@ func (l *Ledger) Post(ev Event) {
 	if len(l.queue) > 64+4*len(l.runs) { // news that was acknowledged before anybody took it
 		l.queue = slices.DeleteFunc(l.queue, func(ev Event) bool { return !l.pending(ev) })
 	}
+	if len(l.queue) == 0 && !l.moving {
+		select {
+		case l.events <- ev: // somebody waits for it: the shortest way there is
+			return
+		default:
+		}
+	}
 	l.queue = append(l.queue, ev)
 	l.more.Signal()
 }
@@ -291,6 +299,7 @@ func (l *Ledger) pending(ev Event) bool {
 func (l *Ledger) deliver() {
 	for {
 		l.mu.Lock()
+		l.moving = false
 		for len(l.queue) == 0 && !l.closed {
 			l.more.Wait()
 		}
@@ -302,9 +311,9 @@ func (l *Ledger) deliver() {
 		if l.queue = l.queue[1:]; len(l.queue) == 0 {
 			l.queue = nil // lets go of what has been delivered
 		}
-		wanted := l.pending(ev)
+		l.moving = l.pending(ev)
 		l.mu.Unlock()
-		if !wanted {
+		if !l.moving {
 			continue
 		}
 		select {

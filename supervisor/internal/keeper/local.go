@@ -55,7 +55,8 @@ type Local struct {
 	store     func(name string, fd int) // nil: nobody
 
 	mu   sync.Mutex
-	runs map[ID]*run // those with a process, or about to have one
+	runs map[ID]*run      // those with a process, or about to have one
+	left map[ID]*sys.Leaf // cgroups of runs that have ended
 	wg   sync.WaitGroup
 }
 
@@ -77,7 +78,7 @@ func NewLocal(o Options) (*Local, error) {
 
 // newLocal makes one without a ledger. Children there are already are known to it.
 func newLocal(o Options, children ...int) (*Local, error) {
-	l := &Local{log: o.Log, out: o.Out, forgetful: o.Forgetful, slots: make(chan struct{}, atOnce), spare: make(chan *sys.Leaf, 1), runs: map[ID]*run{}}
+	l := &Local{log: o.Log, out: o.Out, forgetful: o.Forgetful, slots: make(chan struct{}, atOnce), spare: make(chan *sys.Leaf, 1), runs: map[ID]*run{}, left: map[ID]*sys.Leaf{}}
 	if l.out == nil {
 		l.out = io.Discard
 	}
@@ -205,32 +206,6 @@ func (l *Local) fork(r *run, p Process, fds []int, output int) (*sys.Starting, e
 	})
 }
 
-// takeLeaf is the cgroup that was made ahead of time, or a new one.
-func (l *Local) takeLeaf() (*sys.Leaf, error) {
-	select {
-	case leaf := <-l.spare:
-		return leaf, nil
-	default:
-		return l.cgroup.NewLeaf()
-	}
-}
-
-// makeSpare makes a cgroup for the next run, when nobody waits for it.
-func (l *Local) makeSpare() {
-	if l.cgroup == nil || len(l.spare) > 0 {
-		return
-	}
-	leaf, err := l.cgroup.NewLeaf()
-	if err != nil {
-		return // the next run will say so
-	}
-	select {
-	case l.spare <- leaf:
-	default: // another run was quicker
-		leaf.Remove()
-	}
-}
-
 // Signal implements Keeper.
 func (l *Local) Signal(id ID, sig unix.Signal) error {
 	if !l.Signalled(id, sig) {
@@ -275,11 +250,7 @@ func (l *Local) Close() error {
 	case <-time.After(closePatience):
 	}
 	if l.cgroup != nil {
-		select {
-		case leaf := <-l.spare:
-			leaf.Remove()
-		default:
-		}
+		l.removeLeaves()
 		l.cgroup.Close()
 	}
 	return err

@@ -12,13 +12,23 @@ type eventQueue struct {
 	more *sync.Cond
 	list []Event
 	end  bool
+
+	moving bool // the first of them has left the list and has not arrived
 }
 
 func (q *eventQueue) init() { q.more = sync.NewCond(&q.mu) }
 
-func (q *eventQueue) put(ev Event) {
+// put gives news to who reads, at once if there is room and nothing before it waits.
+func (q *eventQueue) put(ev Event, to chan<- Event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if len(q.list) == 0 && !q.moving {
+		select {
+		case to <- ev:
+			return
+		default:
+		}
+	}
 	q.list = append(q.list, ev)
 	q.more.Signal()
 }
@@ -33,6 +43,7 @@ func (q *eventQueue) deliver(to chan<- Event, gone <-chan struct{}) {
 	}()
 	for {
 		q.mu.Lock()
+		q.moving = false
 		for len(q.list) == 0 && !q.end {
 			q.more.Wait()
 		}
@@ -41,7 +52,7 @@ func (q *eventQueue) deliver(to chan<- Event, gone <-chan struct{}) {
 			return
 		}
 		ev := q.list[0]
-		q.list = q.list[1:]
+		q.list, q.moving = q.list[1:], true
 		q.mu.Unlock()
 		select {
 		case to <- ev:

@@ -45,7 +45,8 @@ func (g *guard) handOver(s *session, p *sys.Process, file int) error {
 		return fmt.Errorf("a service has been between fork and exec for %v", gatePatience)
 	}
 	defer g.local.gate.open()
-	if g.Drain != nil { // what waits to be written would end with this image
+	g.local.removeLeaves() // the next image does not know of them
+	if g.Drain != nil {    // what waits to be written would end with this image
 		g.Drain()
 	}
 	runtime.LockOSThread() // exec leaves this thread, with its signal mask

@@ -14,9 +14,9 @@ func TestHandoverKnowsEveryField(t *testing.T) {
 		over, nothing []string
 	}{
 		{Local{}, []string{"Ledger", "cgroup", "journal", "runs"},
-			[]string{"forgetful", "log", "out", "orphans", "sweeper", "slots", "spare", "gate", "store", "mu", "wg"}},
+			[]string{"forgetful", "log", "out", "orphans", "sweeper", "slots", "spare", "left", "gate", "store", "mu", "wg"}},
 		{Ledger{}, []string{"held", "states", "runs"}, // queue: made again of what is pending
-			[]string{"mu", "closed", "queue", "more", "done", "events"}},
+			[]string{"mu", "closed", "queue", "moving", "more", "done", "events"}},
 		{run{}, []string{"id", "mark", "foreign", "main", "leaf", "formers", "killed"},
 			[]string{"l", "mu", "early", "ending", "buried", "gone", "others"}},
 		{journal{}, []string{"live", "lastGen"}, // dir: held

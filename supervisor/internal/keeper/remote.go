@@ -312,7 +312,7 @@ func (r *Remote) read() {
 			welcome = true
 		case opNews:
 			if ev := u.event(); u.end() == nil {
-				r.queue.put(ev)
+				r.queue.put(ev, r.events)
 			}
 		case opHeld, opState, opChild:
 			m.body = bytes.Clone(m.body)

@@ -3,7 +3,6 @@ package keeper
 import (
 	"errors"
 	"log/slog"
-	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -83,7 +82,7 @@ func (r *run) live(s *sys.Starting, err error) {
 	}
 	r.finish(main)
 	r.bury(main)
-	r.removeLeaf()
+	r.l.emptied(r)
 	r.l.Post(failed(r.id, failure))
 }
 
@@ -101,9 +100,8 @@ func (r *run) follow(main *sys.Process) {
 	if err != nil {
 		ev.Code, ev.Err = -1, err.Error()
 	}
+	r.l.emptied(r)
 	r.l.Post(ev)
-	runtime.Gosched() // its emptiness is known; whoever waits for the end need not wait for this
-	r.removeLeaf()
 }
 
 func failed(id ID, err error) Event {
@@ -182,16 +180,6 @@ func (r *run) bury(main *sys.Process) {
 	defer r.mu.Unlock()
 	r.buried = true
 	r.l.orphans.Reap(main)
-}
-
-func (r *run) removeLeaf() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.leaf != nil {
-		if err := r.leaf.Remove(); err != nil {
-			r.l.log.Warn("cgroup stays", slog.String("run", r.id.String()), slog.Any("err", err))
-		}
-	}
 }
 
 func (r *run) killLeaf(main int) error {

@@ -333,3 +333,14 @@ func (s *session) say(o op, fds []int, pack func(*packer)) error {
 	}
 	return s.wire.write(message{op: o, body: p.b, fds: fds})
 }
+
+// sayNow is say where that need not wait; else errWouldWait, and nothing has been said.
+func (s *session) sayNow(o op, pack func(*packer)) error {
+	if !s.writing.TryLock() {
+		return errWouldWait
+	}
+	defer s.writing.Unlock()
+	var p packer
+	pack(&p)
+	return s.wire.writeNow(message{op: o, body: p.b})
+}

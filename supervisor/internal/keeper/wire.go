@@ -190,6 +190,36 @@ func (w *wire) write(m message) error {
 	}
 }
 
+// errWouldWait means that the other side has to read first.
+var errWouldWait = errors.New("keeper: the other side does not read")
+
+// writeNow is write for a message without descriptors that need not wait; else
+// errWouldWait, and nothing has been written.
+func (w *wire) writeNow(m message) error {
+	if len(m.body) > maxFrame-frameHeader {
+		return errWouldWait
+	}
+	w.out = append(append(w.out[:0], byte(m.op), 0, 0, wireVersion), m.body...)
+	w.using.RLock()
+	defer w.using.RUnlock()
+	for {
+		if w.closed.Load() {
+			return os.ErrClosed
+		}
+		switch err := w.sendOnce(w.out, nil); err {
+		case unix.EINTR:
+		case unix.EAGAIN, unix.ENOBUFS:
+			return errWouldWait
+		default:
+			return err
+		}
+	}
+}
+
+func (w *wire) sendOnce(frame, rights []byte) error {
+	return unix.Sendmsg(w.fd, frame, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+}
+
 func (w *wire) send(frame, rights []byte) error {
 	w.using.RLock()
 	defer w.using.RUnlock()
@@ -197,7 +227,7 @@ func (w *wire) send(frame, rights []byte) error {
 		if w.closed.Load() {
 			return os.ErrClosed
 		}
-		switch err := unix.Sendmsg(w.fd, frame, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL); err {
+		switch err := w.sendOnce(frame, rights); err {
 		case unix.EINTR:
 		case unix.EAGAIN: // at most two threads wait here, and close ends it
 			unix.Poll([]unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLOUT}}, -1)

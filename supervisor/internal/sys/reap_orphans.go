@@ -3,6 +3,7 @@ package sys
 import (
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -167,6 +168,7 @@ func (o *Orphans) sweep() (done bool) {
 	}
 	for some := range slices.Chunk(pids, atATime) {
 		o.reapUnknown(some)
+		runtime.Gosched() // who waits for a child of his own is not to wait for all of these
 	}
 	return exact
 }
