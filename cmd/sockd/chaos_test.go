@@ -260,18 +260,20 @@ func (c *chaos) round() {
 }
 
 // supervisor waits for one.
-func (c *chaos) supervisor() handle {
+func (c *chaos) supervisor() handle { return supervisorOf(c.t, c.keeper) }
+
+func supervisorOf(t testing.TB, keeper int) handle {
 	is := func(p proc) bool { return p.supervisor && !p.zombie }
 	for late := time.Now().Add(patience); time.Now().Before(late); <-time.After(time.Millisecond) {
-		for _, p := range childrenOf(c.keeper) {
-			if h, ok := hold(c.keeper, p.pid, is); ok && is(p) {
+		for _, p := range childrenOf(keeper) {
+			if h, ok := hold(keeper, p.pid, is); ok && is(p) {
 				return h
 			} else if ok {
 				h.close()
 			}
 		}
 	}
-	c.t.Fatal("no supervisor")
+	t.Fatal("no supervisor")
 	return handle{}
 }
 
