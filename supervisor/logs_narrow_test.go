@@ -1,6 +1,8 @@
 package supervisor
 
 import (
+	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -51,5 +53,45 @@ func TestLastLineIsLongerThanThePipes(t *testing.T) {
 	<-l.ended
 	if got, want := out.String(), "web@1 | "+line+"\n"; got != want {
 		t.Errorf("output %.40q of %d bytes, want %.40q of %d", got, len(got), want, len(want))
+	}
+}
+
+// A supervisor that comes later may have a smaller pipe to look through than the one in
+// which its predecessor has left lines on their way.
+func TestWhatWasOnItsWayIsMoreThanCanBeSeenAtOnce(t *testing.T) {
+	k := fake.NewKeeper()
+	defer k.Close()
+	out := &lockedBuffer{}
+	state, err := json.Marshal(owner{Unit: "web", Instance: 1, Gen: 1, Rest: []byte("begun and ")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := newOutbox(k, keeper.Inventory{States: map[string][]byte{outState: state}}, out, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, want := "ended\n", "web@1 | begun and ended\n"
+	for n := range 2000 {
+		line := fmt.Sprintf("line %d\n", n)
+		text, want = text+line, want+"web@1 | "+line
+	}
+	writeAll(box.taken[1], []byte(text+"and a rest"))
+	rests := make(chan string, 8)
+	l, err := newLogs(&lineWriter{format: Text, now: time.Now}, func(_ source, rest []byte) { rests <- string(rest) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.FcntlInt(uintptr(l.glass[1]), unix.F_SETPIPE_SZ, 4096); err != nil {
+		t.Fatal(err)
+	}
+	l.open(box)
+	waitFor(t, "the output", func() bool { return len(out.String()) >= len(want) })
+	l.close()
+	<-l.ended
+	if got := out.String(); got != want {
+		t.Errorf("%d bytes of %d were written", len(got), len(want))
+	}
+	if got := <-rests; got != "and a rest" {
+		t.Errorf("kept %q", got)
 	}
 }

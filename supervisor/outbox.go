@@ -302,8 +302,17 @@ func (l *logs) recover() {
 		var o owner
 		if err := json.Unmarshal(b.saved, &o); err == nil {
 			s := splitter{src: source{o.Unit, o.Instance, o.Gen}, rest: o.Rest}
-			if got, err := l.look(b.taken[0]); err == nil {
+			for {
+				got, err := l.look(b.taken[0])
+				if err != nil || got == 0 {
+					break
+				}
 				s.feed(l.lines, l.buf[:got])
+				if got >= n {
+					break
+				}
+				l.takeOut(b.taken[0], got) // our pipe to look through is smaller: see shipRest
+				n -= got
 			}
 			if o.Last {
 				s.finish(l.lines)
