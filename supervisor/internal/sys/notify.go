@@ -1,11 +1,8 @@
 package sys
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -155,20 +152,3 @@ func (m *Message) judge(b []byte, flags int, creds bool) {
 // Stores says whether its descriptors are meant to be kept: FDSTORE=1, and not
 // FDSTOREREMOVE=1, which goes first.
 func (m *Message) Stores() bool { return m.Fields.FDStore && !m.Fields.FDStoreRemove }
-
-// AwaitNotify is ReadNotify through Go's poller: it waits for the next datagram
-// without holding a thread. The connection is that of an *os.File made from the
-// notify socket; closing the file ends the wait with os.ErrClosed.
-func AwaitNotify(c syscall.RawConn, peek bool) (m Message, err error) {
-	waitErr := c.Read(func(fd uintptr) bool {
-		m, err = ReadNotify(int(fd), peek)
-		return !errors.Is(err, unix.EAGAIN)
-	})
-	switch {
-	case waitErr == nil:
-		return m, err
-	case errors.Is(waitErr, os.ErrDeadlineExceeded):
-		return Message{}, waitErr
-	}
-	return Message{}, os.ErrClosed // the poller says it in a word of its own
-}

@@ -1,12 +1,10 @@
 package sys
 
 import (
-	"errors"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -199,54 +197,5 @@ func TestNotifyBarrier(t *testing.T) {
 		if got := hungUpNow(t, p[0]); got != step.hup {
 			t.Errorf("step %d: hung up %v, want %v", i, got, step.hup)
 		}
-	}
-}
-
-func TestAwaitNotify(t *testing.T) {
-	c := newNotifyCase(t)
-	dup, err := unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := os.NewFile(uintptr(dup), "notify")
-	conn, err := file.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	heard := make(chan Message)
-	ended := make(chan error, 1)
-	go func() {
-		for {
-			if _, err := AwaitNotify(conn, true); err != nil {
-				ended <- err
-				return
-			}
-			m, err := AwaitNotify(conn, false)
-			if err != nil {
-				ended <- err
-				return
-			}
-			heard <- m
-		}
-	}()
-	for _, want := range []string{"a", "b", "c"} {
-		c.send("STATUS=" + want)
-		select {
-		case m := <-heard:
-			if *m.Fields.Status != want {
-				t.Errorf("%+v, want %s", m, want)
-			}
-		case <-time.After(longWait):
-			t.Fatal("nothing heard")
-		}
-	}
-	file.Close()
-	select {
-	case err := <-ended:
-		if !errors.Is(err, os.ErrClosed) {
-			t.Errorf("ended with %v", err)
-		}
-	case <-time.After(longWait):
-		t.Fatal("closing the file does not end the wait")
 	}
 }
