@@ -15,8 +15,8 @@ import (
 // Under an outer manager, systemd or another sockd, sockd is a service: it takes
 // the sockets it is passed and says how it is.
 
-// takePassed takes the sockets of LISTEN_FDS and removes the variables, so that no
-// service inherits them.
+// takePassed takes the sockets of LISTEN_FDS and removes the variables. Those that a program
+// was passed which embeds a supervisor are its own.
 func (s *Supervisor) takePassed(inv keeper.Inventory) {
 	for name, fd := range inv.Descriptors { // the keeper was given them
 		if !strings.HasPrefix(name, passedHeld) {
@@ -27,6 +27,9 @@ func (s *Supervisor) takePassed(inv keeper.Inventory) {
 			s.passed = append(s.passed, dup)
 		}
 		s.keeper.Release(name)
+	}
+	if !s.cfg.Reap {
+		return
 	}
 	for _, f := range activation.Files(true) {
 		// Out of Go's hands. Fd leaves the socket in blocking mode, as services get it.

@@ -38,8 +38,9 @@ type Config struct {
 	// A second supervisor on the same folder is refused. Empty: no control socket.
 	RuntimeDir string
 	// Reap makes this process the one that orphans of services fall to, and reaps
-	// them. For a process that does nothing else, and for PID 1; a program that
-	// embeds a supervisor and has other children leaves it off.
+	// them; it then also speaks with an outer manager, and takes the sockets that it
+	// was passed. For a process that does nothing else, and for PID 1; a program that
+	// embeds a supervisor and has other children, or sockets, leaves it off.
 	Reap bool
 	// Output takes the lines of services, each in one Write. Default os.Stdout.
 	Output io.Writer
