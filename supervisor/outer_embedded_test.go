@@ -20,6 +20,7 @@ func init() {
 		os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 		s := New(Config{Units: &units.Set{}, Log: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
 		ended := make(chan error, 1)
 		go func() { ended <- s.Run(ctx) }()
 		select {
