@@ -76,7 +76,8 @@ func (s *Supervisor) apply(set *units.Set) (warnings []string, err error) {
 		return nil, err
 	}
 	passing("reload: bound")
-	if err := s.saveReloading(set); err != nil {
+	if err := s.saveReloading(set, plan); err != nil {
+		s.forgetReloading(plan)
 		for _, b := range plan.bindings {
 			b.undo()
 		}
@@ -84,7 +85,7 @@ func (s *Supervisor) apply(set *units.Set) (warnings []string, err error) {
 	}
 	gone, err := s.hold(plan)
 	if err != nil {
-		s.keeper.Save(reloadState, nil)
+		s.forgetReloading(plan)
 		return nil, err
 	}
 	s.cfg.Units = set
@@ -113,7 +114,7 @@ func (s *Supervisor) apply(set *units.Set) (warnings []string, err error) {
 	}
 	s.settleFollowing()
 	s.publishUnits()
-	s.keeper.Save(reloadState, nil)
+	s.forgetReloading(plan)
 	s.log.Info("reloaded", "units", len(set.Units), "added", len(plan.added), "removed", len(plan.removed), "changed", len(plan.changed))
 	return warnings, nil
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/machine"
 	"github.com/sockd/sockd/supervisor/internal/sys"
-	"github.com/sockd/sockd/units"
 )
 
 // A savedUnit is what the keeper keeps of a unit: enough for another supervisor to
@@ -164,39 +163,5 @@ func (u *unit) recallFacts(from *savedUnit) {
 				u.lastExit[i] = *p.LastExit
 			}
 		}
-	}
-}
-
-// reloadState is the name of the saved set of units that a reload is about to follow,
-// so that it is followed whole.
-const reloadState = "reload/"
-
-func (s *Supervisor) saveReloading(set *units.Set) error {
-	state, err := json.Marshal(set.Units)
-	if err != nil {
-		return err
-	}
-	return s.keeper.Save(reloadState, state)
-}
-
-// goOnReloading finishes the reload that a supervisor before us was about.
-func (s *Supervisor) goOnReloading(inv keeper.Inventory) {
-	state, ok := inv.States[reloadState]
-	if !ok {
-		return
-	}
-	set := &units.Set{}
-	err := json.Unmarshal(state, &set.Units)
-	if err == nil {
-		_, err = s.apply(set)
-	}
-	if err != nil {
-		s.log.Error("not reloaded", "err", err)
-		s.keeper.Save(reloadState, nil)
-	}
-	s.release(s.between)
-	s.between = nil
-	for _, u := range s.units {
-		u.released()
 	}
 }
