@@ -8,7 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/sockd/sockd/supervisor/internal/sys"
 )
 
 // The supervisor that takes up what a killed keeper has left, or ends it, dies while it
@@ -52,16 +55,70 @@ func crashOverOrphans(t *testing.T, how string, skip int) {
 	if !maps.Equal(now, want) {
 		t.Errorf("processes %v, want %v", now, want)
 	}
-	if how == End {
-		delete(now, "web.1")
-		delete(now, "work.1")
-	}
-	tr.stop(now)
+	tr.stop(now) // each has its record, also who was ended
 	if text := tr.log.String(); strings.Contains(text, "is not heard") || strings.Contains(text, "output is lost") || strings.Contains(text, `"level":"ERROR"`) {
 		t.Error("something went wrong")
 	}
 	if t.Failed() {
 		t.Fatalf("%s: after it had died at visit %d of any point: %v\n%s", how, skip, deathsIn(filepath.Join(tr.dir, "deaths")), tr.log.String())
+	}
+}
+
+// Who ends while there is no keeper has one record too, and so has who is ended; also
+// where the start that makes it fails.
+func TestOrphansThatEndUnseen(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long, and the race detector sees nothing new in it: without -short")
+	}
+	for _, how := range []string{Adopt, End} {
+		tr := growTree(t)
+		tr.awaitControl()
+		tr.served()
+		tr.ready("web", "work")
+		tr.cmd.Process.Kill()
+		tr.cmd.Wait()
+		before := bornIn(tr.dir)
+		pid := before["work.1"]
+		p, err := sys.Open(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Signal(syscall.SIGKILL)
+		p.WaitDead()
+		p.Close()
+		bad := filepath.Join(tr.dir, "bad.toml")
+		writeFile(t, bad, "[socket.x]\nlisten = \"unix:///dev/null/x\"\n")
+		failed := plantTree(t, tr.dir, "TEST_ORPHANS="+how)
+		failed.killed[pid] = true
+		if err := failed.cmd.Wait(); err == nil {
+			t.Fatal("it began")
+		}
+		if how == Adopt {
+			delete(before, "web.1") // it goes on
+		}
+		exits := failed.exits()
+		for id := range before {
+			if len(exits[id]) != 1 {
+				t.Errorf("%s: %d exit records of %s: %v", how, len(exits[id]), id, exits[id])
+			}
+		}
+		os.Remove(bad)
+		tr = plantTree(t, tr.dir, "TEST_ORPHANS="+how)
+		tr.awaitControl()
+		tr.served()
+		tr.ready("web", "work")
+		now := bornIn(tr.dir)
+		for id := range before {
+			delete(now, id)
+		}
+		tr.stop(now)
+		exits = tr.exits()
+		for id := range before {
+			if len(exits[id]) != 0 {
+				t.Errorf("%s: %s ends once more: %v", how, id, exits[id])
+			}
+		}
+		t.Logf("promise N4: a keeper was killed (%s), %d processes ended before the next had them; each has one record", how, len(before))
 	}
 }
 

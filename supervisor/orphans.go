@@ -23,6 +23,7 @@ const (
 
 // orphans are what was found. Nil: nothing.
 type orphans struct {
+	dir     string // the runtime folder
 	record  *keeper.Record
 	sockets *socketsRecord
 	runs    []*orphan      // that go on
@@ -49,7 +50,7 @@ func (s *Supervisor) findOrphans(dir *runtimeDir, inv keeper.Inventory) (o *orph
 	if err != nil {
 		return nil, fmt.Errorf("%w; sockd cannot know whether services of a killed one still run: end them, and remove %s/%s", err, dir.path, keeper.RecordName)
 	}
-	o = &orphans{record: record, fds: map[string]int{}}
+	o = &orphans{dir: dir.path, record: record, fds: map[string]int{}}
 	if o.sockets, err = readSockets(dir.path); err != nil {
 		s.log.Warn("record of sockets set aside", "err", err)
 		o.sockets = &socketsRecord{}
@@ -68,15 +69,14 @@ func (s *Supervisor) findOrphans(dir *runtimeDir, inv keeper.Inventory) (o *orph
 			case !ended(c):
 				end = append(end, &orphan{r, nil})
 			default:
-				for _, ev := range c.Pending {
-					s.keeper.Acknowledge(ev)
-				}
+				s.orphanHeard(o, c)
 			}
 			continue
 		}
 		p := r.Find()
 		if p == nil {
 			s.endRest(r)
+			s.orphanGone(o, r)
 			continue
 		}
 		if !p.Pinned() {
@@ -95,7 +95,12 @@ func (s *Supervisor) findOrphans(dir *runtimeDir, inv keeper.Inventory) (o *orph
 		s.log.Warn("orphan ended", "unit", r.ID.Unit, "instance", r.ID.Instance, "generation", r.ID.Gen, "pid", p.Pid, "because", because)
 		end = append(end, one)
 	}
-	s.endOrphans(end)
+	for _, c := range inv.Children {
+		if !slices.ContainsFunc(record.Runs, func(r keeper.Survivor) bool { return r.ID == c.ID }) {
+			s.orphanHeard(o, c)
+		}
+	}
+	s.endOrphans(o, end)
 	return o, s.holdOrphans(o, inv)
 }
 

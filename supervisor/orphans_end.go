@@ -51,13 +51,14 @@ func (s *Supervisor) stopOf(id keeper.ID) (sig unix.Signal, grace time.Duration)
 }
 
 // endOrphans ends runs in good order. The keeper takes them over for that.
-func (s *Supervisor) endOrphans(list []*orphan) {
+func (s *Supervisor) endOrphans(o *orphans, list []*orphan) {
 	left := map[keeper.ID]*leaving{}
 	for _, r := range list {
 		if r.process != nil {
 			r.process.Close()
 			if err := s.keeper.Adopt(r.Survivor); err != nil {
-				continue // it has just ended by itself
+				s.orphanGone(o, r.Survivor) // just now, by itself
+				continue
 			}
 		}
 		sig, grace := s.stopOf(r.ID)
@@ -72,10 +73,12 @@ func (s *Supervisor) endOrphans(list []*orphan) {
 			if left[ev.ID] == nil {
 				continue // of one that was adopted before a supervisor died: the inventory has it
 			}
-			if ev.Kind != keeper.Execed {
-				delete(left, ev.ID)
+			if ev.Kind == keeper.Execed {
+				s.keeper.Acknowledge(ev)
+				continue
 			}
-			s.keeper.Acknowledge(ev)
+			delete(left, ev.ID)
+			s.orphanEnded(o, ev, orphanCause)
 		case <-late.C:
 			if next := s.killLate(left); len(left) > 0 {
 				late.Reset(time.Until(next))

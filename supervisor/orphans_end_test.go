@@ -47,7 +47,7 @@ func TestOrphansHaveTheirOwnTime(t *testing.T) {
 		}
 	}
 	s := New(Config{Units: set, Log: slog.New(slog.DiscardHandler), keeper: adopting{k}})
-	s.endOrphans(list)
+	s.endOrphans(&orphans{dir: t.TempDir(), record: &keeper.Record{}}, list)
 	if !slices.Equal(killed, []string{"stubborn"}) {
 		t.Errorf("killed %v, want only the one whose time was over", killed)
 	}

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sockd/sockd/supervisor/internal/sys"
 )
 
@@ -19,6 +21,8 @@ type Record struct {
 	Keeper  int // its pid
 	LastGen map[string]uint64
 	Runs    []Survivor // by ID; not known to have ended
+
+	whole int64 // how much of the file counts, in bytes
 }
 
 // maxRecord bounds what is read of a record, in bytes.
@@ -44,10 +48,11 @@ func ReadRecord(dir string) (*Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("record of runs: %w", err)
 	}
-	live := map[ID]*Survivor{}
+	live, size := map[ID]*Survivor{}, len(text)
 	for n := 0; ; n++ {
 		one, rest, whole := bytes.Cut(text, []byte("\n"))
 		if !whole {
+			r.whole = int64(size - len(text))
 			break
 		}
 		text = rest
@@ -82,6 +87,29 @@ func ReadRecord(dir string) (*Record, error) {
 	}
 	slices.SortFunc(r.Runs, func(a, b Survivor) int { return compareIDs(a.ID, b.ID) })
 	return r, nil
+}
+
+// End notes in the record that nothing is left of a run: whoever reads it next, since
+// the start that has read it fails, does not find that one again.
+func (r *Record) End(dir string, id ID) error {
+	f, err := os.OpenFile(filepath.Join(dir, RecordName), os.O_WRONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	text, err := json.Marshal(line{End: &id})
+	if err != nil {
+		return err
+	}
+	text = append(text, '\n')
+	n, err := f.WriteAt(text, r.whole) // over what is not whole
+	if err == nil {
+		err = f.Truncate(r.whole + int64(n))
+	}
+	if err == nil {
+		r.whole += int64(n)
+	}
+	return err
 }
 
 func compareIDs(a, b ID) int {

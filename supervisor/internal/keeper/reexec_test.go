@@ -196,6 +196,14 @@ func TestRecord(t *testing.T) {
 	if r.Runs[0].Find() != nil {
 		t.Error("a process that never was has been found")
 	}
+	for i, id := range []ID{r.Runs[0].ID, r.Runs[1].ID} { // over what is not whole, and behind that
+		if err := r.End(dir, id); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := ReadRecord(dir); err != nil || len(again.Runs) != 1-i || again.LastGen["web"] != runs {
+			t.Fatalf("after %d ends: %+v, %v", i+1, again, err)
+		}
+	}
 	os.WriteFile(dir+"/"+RecordName, []byte("nonsense\n"), 0o600)
 	if r, err := ReadRecord(dir); err == nil {
 		t.Errorf("nonsense is %+v", r)
