@@ -53,7 +53,7 @@ func (s *Supervisor) serveControl(dir *runtimeDir, inv keeper.Inventory, ln net.
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	go server.Serve(ln)
-	leave := s.keepDoor(dir, inv, func(ln net.Listener) { server.Serve(ln) })
+	leave := s.keepDoor(dir, inv, ln, func(ln net.Listener) { server.Serve(ln) })
 	return func() {
 		leave()
 		server.Close()

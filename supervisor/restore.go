@@ -20,19 +20,20 @@ import (
 type doorkeeper struct {
 	s     *Supervisor
 	dir   *runtimeDir
+	ln    net.Listener // the control socket
 	serve func(net.Listener)
 	file  *os.File // inotify(7)
 	ino   uint64   // of the control socket's path
 }
 
 // keepDoor begins to look after the folder, until stop is called.
-func (s *Supervisor) keepDoor(dir *runtimeDir, inv keeper.Inventory, serve func(net.Listener)) (stop func()) {
+func (s *Supervisor) keepDoor(dir *runtimeDir, inv keeper.Inventory, ln net.Listener, serve func(net.Listener)) (stop func()) {
 	file, err := s.openInotify(doorHeld, inv)
 	if err != nil {
 		s.log.Warn("runtime folder not watched", "err", err)
 		return func() {}
 	}
-	d := &doorkeeper{s: s, dir: dir, serve: serve, file: file}
+	d := &doorkeeper{s: s, dir: dir, ln: ln, serve: serve, file: file}
 	d.ino, _ = inodeAt(d.control())
 	d.look()
 	go d.keep()
@@ -151,6 +152,8 @@ func (d *doorkeeper) reopen() error {
 	}
 	d.ino, _ = inodeAt(d.control())
 	go d.serve(ln)
+	d.ln.Close()
+	d.ln = ln
 	return d.s.keepRecords(d.dir)
 }
 
