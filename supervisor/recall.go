@@ -59,6 +59,7 @@ func (s *Supervisor) savedUnits(inv keeper.Inventory) *units.Set {
 // has left of it, else anew.
 func (s *Supervisor) recallUnits(inv keeper.Inventory, left *orphans, fresh bool) {
 	confs := s.cfg.Units.Units
+	s.targets = make(map[uint64]target, len(inv.Descriptors))
 	all := make([]*unit, len(confs))
 	now := s.now()
 	_, ending := inv.States[endingState] // then that nothing is wished up is nobody's wish

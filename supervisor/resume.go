@@ -2,8 +2,8 @@ package supervisor
 
 import (
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -126,16 +126,22 @@ func logOf(held string) (id keeper.ID, ok bool) {
 	if !ok {
 		return id, false
 	}
-	unit, rest, cut := strings.Cut(rest, "@")
-	n, err := fmt.Sscanf(rest, "%d.%d", &id.Instance, &id.Gen)
+	unit, rest, _ := strings.Cut(rest, "@")
+	instance, gen, _ := strings.Cut(rest, ".")
+	var wrong, alsoWrong error
 	id.Unit = unit
-	return id, cut && n == 2 && err == nil
+	id.Instance, wrong = strconv.Atoi(instance)
+	id.Gen, alsoWrong = strconv.ParseUint(gen, 10, 64)
+	return id, wrong == nil && alsoWrong == nil
 }
 
 // dropStrangers closes descriptors that belong to nothing any more, and ends runs
 // whose unit left no saved state.
 func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
-	known := map[string]bool{"control": true, lockHeld: true, takenHeld[0]: true, takenHeld[1]: true, madeHeld[0]: true, madeHeld[1]: true, keeper.RecordHeld: true, doorHeld: true, pathsHeld: true}
+	known := make(map[string]bool, len(inv.Descriptors))
+	for _, name := range []string{"control", lockHeld, takenHeld[0], takenHeld[1], madeHeld[0], madeHeld[1], keeper.RecordHeld, doorHeld, pathsHeld} {
+		known[name] = true
+	}
 	for _, u := range s.units {
 		for _, k := range slices.Concat(u.sockets, u.leaving) {
 			known[k.held] = true

@@ -166,13 +166,13 @@ func (s *Supervisor) Run(ctx context.Context) (err error) {
 		}
 		defer s.keeper.Close()
 	}
+	inv, err := s.keeper.Inventory()
+	_, followed := inv.States[followedState]
 	giveBack := func() {}
 	if s.cfg.Reap || s.cfg.Keeper != nil { // a process of our own
-		giveBack = roomToBegin()
+		giveBack = roomToBegin(followed)
 	}
-	inv, err := s.keeper.Inventory()
 	if k := s.cfg.Keeper; k != nil {
-		_, followed := inv.States[followedState]
 		goesOn := followed || err != nil // also where nobody knows
 		defer func() { k.goesOn.Store(goesOn && err != nil && !s.stopping && ctx.Err() == nil) }()
 	}

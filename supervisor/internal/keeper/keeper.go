@@ -6,7 +6,7 @@
 package keeper
 
 import (
-	"fmt"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -58,7 +58,9 @@ type ID struct {
 	Gen      uint64
 }
 
-func (id ID) String() string { return fmt.Sprintf("%s@%d.%d", id.Unit, id.Instance, id.Gen) }
+func (id ID) String() string {
+	return id.Unit + "@" + strconv.Itoa(id.Instance) + "." + strconv.FormatUint(id.Gen, 10)
+}
 
 // A Process says what to start and with what. Argv[0] with a slash is the program
 // (relative to Dir); without one it is looked up in the PATH of Env.

@@ -28,6 +28,7 @@ type outer struct {
 	Raw   json.RawMessage
 	Bytes []byte
 	Map   map[string]int
+	Nths  map[uint8]*inner
 	Any   any
 	Nth   uint64
 }
@@ -50,6 +51,16 @@ var texts = []struct {
 	{"null", `{"Words":null,"One":null,"Many":null,"Raw":null,"Map":null}`, true},
 	{"parts", `{"One":{"Name":"a","Count":255,"At":"2026-01-02T03:04:05Z","On":false},"Many":[{"Name":"b"},{"Name":"c","On":true}]}`, true},
 	{"what encoding/json reads", `{"Raw":{"a":[1,"]",{}]},"Bytes":"YWJj","Map":{"a":1},"Any":[1,2],"Nth":1}`, true},
+	{"maps", `{"Map":{"a":1,"b":-1},"Nths":{"7":{"Name":"a"},"255":null}}`, true},
+	{"empty maps", `{"Map":{},"Nths":{}}`, true},
+	{"a map with a key twice", `{"Map":{"a":1,"a":2},"Nths":{"1":{"Name":"a"},"1":{"Count":1}}}`, true},
+	{"a key with an escape", `{"Map":{"a\u003c":1}}`, false},
+	{"a key that is no number", `{"Nths":{"x":null}}`, false},
+	{"a key that is too large", `{"Nths":{"256":null}}`, false},
+	{"a map that is cut off", `{"Map":{"a":1`, false},
+	{"a map with a wrong value", `{"Map":{"a":true}}`, false},
+	{"a time that is none", `{"One":{"At":"yesterday"}}`, false},
+	{"a time that is no string", `{"One":{"At":7}}`, false},
 	{"the largest", `{"Big":9223372036854775807,"Nth":18446744073709551615}`, true},
 	{"too large", `{"Big":9223372036854775808}`, false},
 	{"too large for a small one", `{"Small":128}`, false},

@@ -1,7 +1,9 @@
 package plain
 
 import (
+	"encoding/json"
 	"reflect"
+	"strconv"
 	"unicode/utf8"
 )
 
@@ -34,6 +36,15 @@ func (r *reader) plainText() (s string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// own has a type read itself that stands as a string, such as a time.
+func (r *reader) own(to reflect.Value, _ *shape) bool {
+	began := r.at
+	if _, ok := r.plainText(); !ok {
+		return false
+	}
+	return to.Addr().Interface().(json.Unmarshaler).UnmarshalJSON([]byte(r.text[began:r.at])) == nil
 }
 
 func (r *reader) bool(to reflect.Value, _ *shape) bool {
@@ -105,6 +116,44 @@ func (r *reader) slice(to reflect.Value, s *shape) bool {
 			return false
 		}
 		if r.take(']') {
+			return true
+		}
+		if !r.take(',') {
+			return false
+		}
+	}
+}
+
+// mapping reads a map by name or by number.
+func (r *reader) mapping(to reflect.Value, s *shape) bool {
+	if !r.take('{') {
+		return false
+	}
+	t := to.Type()
+	to.Set(reflect.MakeMap(t))
+	if r.take('}') {
+		return true
+	}
+	for {
+		name, ok := r.plainText()
+		if !ok || !r.take(':') {
+			return false
+		}
+		key, elem := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem()
+		if isUint(t.Key().Kind()) {
+			n, err := strconv.ParseUint(name, 10, 64)
+			if err != nil || key.OverflowUint(n) {
+				return false
+			}
+			key.SetUint(n)
+		} else {
+			key.SetString(name)
+		}
+		if !r.value(elem, s.elem) {
+			return false
+		}
+		to.SetMapIndex(key, elem)
+		if r.take('}') {
 			return true
 		}
 		if !r.take(',') {

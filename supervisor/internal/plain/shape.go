@@ -12,7 +12,7 @@ import (
 type shape struct {
 	read   func(r *reader, to reflect.Value, s *shape) bool
 	parts  bool    // it has some
-	elem   *shape  // of a slice or a pointer
+	elem   *shape  // of a slice, a map or a pointer
 	fields []field // of a struct, as they are written
 }
 
@@ -44,7 +44,11 @@ func makeShape(t reflect.Type, under map[reflect.Type]*shape) *shape {
 	}
 	s := &shape{}
 	under[t] = s
-	if p := reflect.PointerTo(t); p.Implements(ownJSON) || p.Implements(ownText) {
+	if reflect.PointerTo(t).Implements(ownJSON) {
+		s.read = (*reader).own
+		return s
+	}
+	if reflect.PointerTo(t).Implements(ownText) {
 		return s
 	}
 	switch t.Kind() {
@@ -61,6 +65,10 @@ func makeShape(t reflect.Type, under map[reflect.Type]*shape) *shape {
 	case reflect.Slice:
 		if t.Elem().Kind() != reflect.Uint8 { // that is base64
 			s.elem, s.read, s.parts = makeShape(t.Elem(), under), (*reader).slice, true
+		}
+	case reflect.Map:
+		if k := t.Key(); (k.Kind() == reflect.String || isUint(k.Kind())) && !reflect.PointerTo(k).Implements(ownText) {
+			s.elem, s.read, s.parts = makeShape(t.Elem(), under), (*reader).mapping, true
 		}
 	case reflect.Struct:
 		if fields, ok := fieldsOf(t, under); ok {
@@ -88,3 +96,5 @@ func fieldsOf(t reflect.Type, under map[reflect.Type]*shape) (all []field, ok bo
 	}
 	return all, true
 }
+
+func isUint(k reflect.Kind) bool { return k >= reflect.Uint && k <= reflect.Uint64 }
