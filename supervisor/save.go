@@ -89,10 +89,10 @@ func (s *Supervisor) keepRest(src source, rest []byte) {
 	}
 }
 
-// unsave forgets a unit.
+// unsave forgets a unit; its configuration first, since one that has no state is new.
 func (s *Supervisor) unsave(u *unit) {
-	s.keeper.Save(u.conf.Name, nil)
 	s.keeper.Save(confState+u.conf.Name, nil)
+	s.keeper.Save(u.conf.Name, nil)
 }
 
 func (u *unit) saveSockets() []savedSocket {
