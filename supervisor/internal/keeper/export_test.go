@@ -10,6 +10,9 @@ import (
 // Reserve is how many descriptors the keeper keeps free.
 const Reserve = reserve
 
+// CgroupFolder is where the keeper makes the cgroups of its runs.
+func CgroupFolder(l *Local) string { return l.cgroup.Saved().Dir }
+
 // Served is a Remote that speaks with l over a socketpair, as a supervisor does
 // with the keeper's process.
 func Served(t testing.TB, l *Local) *Remote {

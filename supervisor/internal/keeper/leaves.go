@@ -45,7 +45,8 @@ func (l *Local) emptied(r *run) {
 	l.left[r.id] = r.leaf
 }
 
-// removeLeaf removes the cgroup of a run that is off the list.
+// removeLeaf removes the cgroup, if it had one, of a run that is off the list. It does not
+// wait for that.
 func (l *Local) removeLeaf(id ID) {
 	l.mu.Lock()
 	leaf := l.left[id]
@@ -54,9 +55,11 @@ func (l *Local) removeLeaf(id ID) {
 	if leaf == nil {
 		return
 	}
-	if err := leaf.Remove(); err != nil {
-		l.log.Warn("cgroup stays", slog.String("run", id.String()), slog.Any("err", err))
-	}
+	l.wg.Go(func() {
+		if err := leaf.Remove(); err != nil {
+			l.log.Warn("cgroup stays", slog.String("run", id.String()), slog.Any("err", err))
+		}
+	})
 }
 
 // removeLeaves removes all that nobody is in.

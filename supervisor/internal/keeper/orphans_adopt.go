@@ -85,7 +85,7 @@ func (l *Local) Release(name string) error {
 func (l *Local) Acknowledge(ev Event) error {
 	if l.strike(ev) {
 		l.journal.end(ev.ID)
-		l.wg.Go(func() { l.removeLeaf(ev.ID) })
+		l.removeLeaf(ev.ID)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package keeper
 import (
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -69,6 +70,7 @@ func (r *run) live(s *sys.Starting, err error) {
 	failure := s.Execed()
 	if failure == nil {
 		r.l.Post(Event{ID: r.id, Kind: Execed, Pid: s.Pid})
+		runtime.Gosched() // the news goes first
 		r.l.makeSpare()
 		r.l.gate.leave()
 		r.follow(s.Process)
