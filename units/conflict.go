@@ -82,41 +82,28 @@ type claim struct {
 // conflicts finds every address that cannot be bound because another is, and names
 // both places. Each claim is reported once, against the first that is in its way.
 func conflicts(sources []*source) Problems {
-	type slot struct {
-		family, path string
-		port         uint16
-	}
-	taken := map[slot][]claim{}
 	var problems Problems
-	for _, src := range sources {
-		for i := range src.unit.Sockets {
-			sock := &src.unit.Sockets[i]
-			for j, a := range sock.Listen {
-				c := claim{sock.endpoint(a), src, sock, a, src.listen[i][j]}
-				at := slot{c.family, c.path, c.port}
-				if c.port == 0 && c.path == "" {
-					continue // a free port conflicts with nobody
-				}
-				for _, o := range taken[at] {
-					if c.overlaps(o.endpoint) && !c.share(o.endpoint) {
-						problems = append(problems, c.against(o))
-						break
-					}
-				}
-				taken[at] = append(taken[at], c)
-			}
+	var last claim
+	for c, o := range overlapping(sources) {
+		if c.share(o.endpoint) || c.src == last.src && c.spot == last.spot {
+			continue
 		}
+		problems, last = append(problems, c.against(o)), c
 	}
 	return problems
 }
 
-// against says that o is in c's way.
-func (c claim) against(o claim) Problem {
-	where := fmt.Sprintf("%s:%d:%d", o.src.file, o.spot.line, o.spot.col)
+// whose says where a claim stands, seen from another.
+func (o claim) whose(c claim) string {
 	whose := "unit " + o.src.unit.Name + ", socket " + o.sock.Name
 	if o.src == c.src {
 		whose = "socket " + o.sock.Name
 	}
+	return fmt.Sprintf("%s at %s:%d:%d", whose, o.src.file, o.spot.line, o.spot.col)
+}
+
+// against says that o is in c's way.
+func (c claim) against(o claim) Problem {
 	verb := "is taken by"
 	if c.address != o.address {
 		verb = "overlaps with " + o.address.String() + " of"
@@ -124,7 +111,7 @@ func (c claim) against(o claim) Problem {
 	p := Problem{
 		File: c.src.file, Line: c.spot.line, Col: c.spot.col,
 		Key:  dotted("socket", c.sock.Name, "listen"),
-		Text: fmt.Sprintf("%s %s %s at %s", c.address, verb, whose, where),
+		Text: fmt.Sprintf("%s %s %s", c.address, verb, o.whose(c)),
 	}
 	switch {
 	case c.path != "":

@@ -28,6 +28,7 @@ func Check(paths ...string) (*Set, Problems, error) {
 	for _, s := range sources {
 		warnings = append(warnings, s.absent()...)
 	}
+	warnings = append(warnings, steals(sources)...)
 	warnings.err() // in order
 	return set, warnings, err
 }
