@@ -3,7 +3,9 @@ package activation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 
@@ -28,7 +30,8 @@ func Listen(ctx context.Context, name, network, address string) (net.Listener, e
 		return nil, err
 	}
 	lc := net.ListenConfig{Control: reuse}
-	return lc.Listen(ctx, network, address)
+	l, err := lc.Listen(ctx, network, address)
+	return l, explain(network, err)
 }
 
 // ListenPacket is Listen for datagrams: "udp", "udp4", "udp6" or "unixgram". A UDP
@@ -43,7 +46,16 @@ func ListenPacket(ctx context.Context, name, network, address string) (net.Packe
 		return nil, err
 	}
 	lc := net.ListenConfig{Control: reuse}
-	return lc.ListenPacket(ctx, network, address)
+	c, err := lc.ListenPacket(ctx, network, address)
+	return c, explain(network, err)
+}
+
+// explain adds to the error of a port that is taken what the kernel does not say.
+func explain(network string, err error) error {
+	if !errors.Is(err, syscall.EADDRINUSE) || strings.HasPrefix(network, "unix") {
+		return err
+	}
+	return fmt.Errorf("%w (a port is shared only if all of its sockets have SO_REUSEPORT and are of one user; this process is uid %d)", err, os.Geteuid())
 }
 
 // reuse sets the options before bind, where the kernel looks at them.

@@ -1,8 +1,12 @@
 package activation
 
 import (
+	"errors"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -108,5 +112,18 @@ func TestInstance(t *testing.T) {
 				t.Errorf("got %d of %d, want %d of %d", n, of, tt.wantN, tt.wantOf)
 			}
 		})
+	}
+}
+
+// A port that cannot be shared says what sharing needs.
+func TestListenOnAPortThatIsNotShared(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, err = Listen(t.Context(), "web", "tcp", l.Addr().String())
+	if want := fmt.Sprintf("of one user; this process is uid %d", os.Geteuid()); !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want one that says %q", err, want)
 	}
 }

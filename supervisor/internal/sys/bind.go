@@ -106,7 +106,7 @@ func (b *Bound) settle(t target, o *Options) error {
 		return err
 	}
 	if err := b.bind(t, o); err != nil {
-		return inetError("bind", t, err)
+		return inetError("bind", t, o.ReusePort, err)
 	}
 	more, err := o.apply(b.FD, t.kind, true)
 	if err != nil {
@@ -115,7 +115,7 @@ func (b *Bound) settle(t target, o *Options) error {
 	b.Warnings = append(b.Warnings, more...)
 	if t.typ == unix.SOCK_STREAM {
 		if err := b.listen(o.Backlog); err != nil {
-			return inetError("listen", t, err)
+			return inetError("listen", t, o.ReusePort, err)
 		}
 	}
 	return b.name()
@@ -255,13 +255,19 @@ func socketError(err error) error {
 }
 
 // inetError adds to a refused bind or listen what helps: the owner, or a remedy.
-func inetError(op string, t target, err error) error {
+func inetError(op string, t target, reuses bool, err error) error {
 	e := &BindError{Op: op, Address: t.addr.String(), Err: err}
 	switch err {
 	case unix.EADDRINUSE:
 		e.Owner = inetOwner(t)
-		if e.Owner != nil && e.Owner.TimeWait {
+		switch {
+		case e.Owner == nil:
+		case e.Owner.TimeWait:
 			e.Hint = "reuse_addr = true binds beside it"
+		case reuses && int(e.Owner.UID) != os.Geteuid():
+			e.Hint = fmt.Sprintf("a port is shared by SO_REUSEPORT only among sockets of one user, and sockd is uid %d", os.Geteuid())
+		case reuses && !e.Owner.Self:
+			e.Hint = "a port is shared only if all of its sockets have SO_REUSEPORT, and that one has not"
 		}
 	case unix.EACCES:
 		if first, ok := sysctlNumber("net/ipv4/ip_unprivileged_port_start"); ok && int(t.addr.Port()) < first {

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -78,7 +79,21 @@ func TestBindSharingBetweenUsers(t *testing.T) {
 			if (out.Err == "") != row.want {
 				t.Errorf("joined: %v, want %v (%s)", out.Err == "", row.want, out.Err)
 			}
+			if want := "only among sockets of one user, and sockd is uid 65534"; out.Err != "" && !strings.Contains(out.Err, want) {
+				t.Errorf("%s\ndoes not say %q", out.Err, want)
+			}
 		})
+	}
+}
+
+// Who wants to share hears that the other does not.
+func TestBindBesideOneThatDoesNotShare(t *testing.T) {
+	rp := none()
+	rp.ReusePort = true
+	a := mustBind(t, "tcp", "127.0.0.1:0", none())
+	out, _ := bindElsewhere(t, bindJob{UID: -1, Network: "tcp", Address: a.Address, Options: rp})
+	if want := "all of its sockets have SO_REUSEPORT, and that one has not"; !strings.Contains(out.Err, want) {
+		t.Errorf("%q does not say %q", out.Err, want)
 	}
 }
 
