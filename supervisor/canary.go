@@ -140,7 +140,7 @@ func (s *Supervisor) abortUnit(ctx context.Context, e errand) (Outcome, error) {
 	return s.await(ctx, e, func(st UnitStatus) (string, string) {
 		switch {
 		case st.Canary == 0:
-			return settled(st)
+			return Done, ""
 		case st.trial.Ending == "":
 			return Done, "another canary has begun since"
 		}

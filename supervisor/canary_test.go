@@ -3,17 +3,20 @@ package supervisor
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // startVersioned has the first version run; the next is what is written to file.
-func startVersioned(t *testing.T) (f *fixture, file string) {
+func startVersioned(t *testing.T, keys ...string) (f *fixture, file string) {
 	t.Helper()
 	f = prepare(t)
 	file = f.dir + "/version"
 	writeFile(t, file, "one")
-	f.write("web", fmt.Sprintf(versioned, file))
+	f.write("web", fmt.Sprintf(versioned, file, strings.Join(keys, "\n")))
 	f.start()
 	f.do("start", "web", Done)
 	return f, file
@@ -38,6 +41,7 @@ role = versioned TEST_FILE=%s
 ready = "notify"
 start = "boot"
 instances = 4
+%s
 [socket.http]
 listen = "tcp://127.0.0.1:0"
 per_instance = true
@@ -45,8 +49,15 @@ per_instance = true
 
 func init() {
 	roles["versioned"] = func() {
-		if readFile("TEST_FILE") == "broken" {
+		switch readFile("TEST_FILE") {
+		case "broken":
 			panic("this version is broken")
+		case "silent":
+			<-catchTERM()
+			return
+		case "dies":
+			notify("READY=1")
+			os.Exit(7)
 		}
 		serve()
 	}
@@ -92,6 +103,32 @@ func TestCanaryIsPromoted(t *testing.T) {
 		t.Errorf("%d of %d failed: %v", c.failed.Load(), c.served.Load(), c.complaints())
 	}
 	t.Logf("promise N2: %d connections through a canary and its promotion, %d failed", c.served.Load(), c.failed.Load())
+}
+
+// Of one that is not ready in time it is said, and not only what ended it.
+func TestCanaryThatIsNeverReady(t *testing.T) {
+	f, file := startVersioned(t)
+	f.write("web", fmt.Sprintf(versioned, file, `start_timeout = "200ms"`))
+	if err := f.s.Reload(t.Context()); err != nil { // policy: it disturbs nobody
+		t.Fatal(err)
+	}
+	writeFile(t, file, "silent")
+	if out := f.startCanary("1", RolledBack); !strings.Contains(out.Because, "start timeout 200ms: exit status 0") {
+		t.Errorf("because %q", out.Because)
+	}
+}
+
+// An aborted canary has ended, however the old version is.
+func TestCanaryIsAbortedWhereOthersFail(t *testing.T) {
+	f, file := startVersioned(t, `restart_delay = "1h"`, `restart_delay_max = "1h"`)
+	f.startCanary("1", Done)
+	writeFile(t, file, "broken")
+	unix.Kill(f.unit("web").Instances[0].Runs[0].Pid, unix.SIGKILL)
+	f.until("the first waits", func() bool { return f.unit("web").Instances[0].State == "backoff" })
+	f.do("abort", "web", Done)
+	if st := f.unit("web"); st.Canary != 0 || len(st.Instances) != 4 {
+		t.Errorf("%+v", st)
+	}
 }
 
 func TestCanaryThatFailsEndsByItself(t *testing.T) {

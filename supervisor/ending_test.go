@@ -18,6 +18,7 @@ exec = ["sh", "-c", "[ $SOCKD_GENERATION = 1 ] || exit 5; trap '' TERM; echo sta
 start = "boot"
 restart = "no"
 essential = true
+overlap_time = "0s"
 `)
 	waitFor(t, "the first is deaf", func() bool { return strings.Contains(f.out.String(), "stays") })
 	if _, err := verbs["restart"](f.s, t.Context(), errand{unit: "main"}); err != nil {

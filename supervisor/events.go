@@ -56,11 +56,25 @@ func (s *Supervisor) report(u *unit, a machine.Report) {
 	if r := u.runs[a.Gen]; r != nil && a.Gen != 0 {
 		e.Pid = r.pid
 		if a.To == machine.IsReady && r.ready.IsZero() {
-			r.ready = time.Now()
+			r.ready = time.Now().Add(-s.readyFor(u, a))
 			e.After = r.ready.Sub(r.asked).Round(100 * time.Microsecond).String()
 		}
 	}
 	s.tell(e)
+}
+
+// readyFor is how long a run has been ready: one that replaces another is reported on when
+// it relieves that.
+func (s *Supervisor) readyFor(u *unit, a machine.Report) time.Duration {
+	if a.Instance < 1 || a.Instance > len(u.machine.Instances) {
+		return 0
+	}
+	for _, run := range u.machine.Instances[a.Instance-1].Runs {
+		if run.Gen == a.Gen && run.ReadyAt != 0 {
+			return max(0, time.Duration(s.now()-run.ReadyAt))
+		}
+	}
+	return 0
 }
 
 // tell notes an event, to be told when the status shows what it brings about.

@@ -155,7 +155,11 @@ func (s *Supervisor) exited(u *unit, r *run, ev keeper.Event) machine.Event {
 		s.listenAgain(u, k)
 		s.healPath(u, k, false, r.id.Gen)
 	}
-	s.canaryExit(u, r, st.String())
+	because := st.String()
+	if cause != "by itself" {
+		because = cause + ": " + because
+	}
+	s.canaryExit(u, r, because)
 	s.letGo(r)
 	return machine.Exited{Instance: r.id.Instance, Gen: r.id.Gen, Status: st, Jitter: rand.Float64()}
 }

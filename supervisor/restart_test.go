@@ -74,6 +74,32 @@ func TestRestartThatFailsCostsNothing(t *testing.T) {
 	}
 }
 
+// A version that says it is ready and dies leaves the old one serving, everywhere, and
+// who asked hears why, also when the supervisor has died since.
+func TestRestartThatIsReadyAndDies(t *testing.T) {
+	f, file := startVersioned(t, `overlap_time = "1h"`, "step = 2")
+	before := f.unit("web")
+	c := gather(f.address("web", "http"), 4)
+	writeFile(t, file, "dies")
+	for range 3 {
+		if out := f.do("restart", "web", RolledBack); !strings.Contains(out.Because, "exit status 7") {
+			t.Errorf("because %q", out.Because)
+		}
+	}
+	f.crash()
+	f.start()
+	c.leave()
+	for i, in := range f.unit("web").Instances {
+		if len(in.Runs) != 1 || in.Runs[0].Pid != before.Instances[i].Runs[0].Pid || !strings.Contains(in.Runs[0].Kept, "exit status 7") {
+			t.Errorf("%+v", in)
+		}
+	}
+	if c.failed.Load() > 0 {
+		t.Errorf("%d of %d failed: %v", c.failed.Load(), c.served.Load(), c.complaints())
+	}
+	t.Logf("promise N2: %d connections while 3 restarts came to nothing, the new version ready and dead: %d failed", c.served.Load(), c.failed.Load())
+}
+
 func TestExecFailureSaysWhichStep(t *testing.T) {
 	f := newFixture(t, "web", `
 [service]

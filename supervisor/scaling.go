@@ -86,12 +86,12 @@ func (s *Supervisor) pauseUnit(ctx context.Context, e errand) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	st, _ := s.Unit(e.unit)
-	text := room(st)
+	grows := ""
 	if e.wait {
-		text += "; " + s.outlook(ctx, e.unit)
+		grows = "; " + s.outlook(ctx, e.unit)
 	}
-	return Outcome{e.unit, Done, text}, nil
+	st, _ := s.Unit(e.unit)
+	return Outcome{e.unit, Done, room(st) + grows}, nil
 }
 
 // room says how much the queues can still hold.

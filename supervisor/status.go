@@ -19,6 +19,7 @@ type UnitStatus struct {
 	Start     string           `json:"start,omitempty"`
 	Essential bool             `json:"essential,omitempty"`
 	Safe      string           `json:"safe_mode,omitempty"`  // why sockd changes nothing at the moment, and what to do
+	Paused    bool             `json:"paused,omitempty"`     // the operator wishes that nobody is started, until resume
 	Canary    int              `json:"canary,omitempty"`     // instances of the new version that are on trial: the last ones
 	CanaryEnd string           `json:"canary_end,omitempty"` // how the last trial ended
 	Removed   bool             `json:"removed,omitempty"`    // configuration has it no more; it is leaving
@@ -60,6 +61,7 @@ type RunStatus struct {
 	Status  string    `json:"status,omitempty"`  // STATUS= as it said
 	Errno   int       `json:"errno,omitempty"`   // ERRNO= as it said
 	Unready string    `json:"unready,omitempty"` // starting: what its readiness gate has found wrong
+	Kept    string    `json:"kept,omitempty"`    // why the last replacement of it came to nothing
 }
 
 // A SocketStatus says how one held socket is. Queue, backlog and drops are read
@@ -133,7 +135,7 @@ func (s *Supervisor) statusOf(u *unit) *UnitStatus {
 			st.Instances = append(st.Instances, s.instanceStatus(u, i))
 		}
 	}
-	st.wanted = u.instances()
+	st.Paused, st.wanted = u.machine.Paused, u.instances()
 	if st.CanaryEnd = u.canaryEnd; u.canary != nil {
 		st.Canary, st.trial, st.wanted = u.canary.Count, *u.canary, u.canary.Base
 	}
@@ -170,7 +172,7 @@ func (s *Supervisor) instanceStatus(u *unit, i int) InstanceStatus {
 		st.Stored = append(st.Stored, e.name)
 	}
 	for _, m := range in.Runs {
-		rs := RunStatus{Gen: m.Gen, State: string(m.State), Stale: m.Stale, Because: m.Because}
+		rs := RunStatus{Gen: m.Gen, State: string(m.State), Stale: m.Stale, Because: m.Because, Kept: m.Kept}
 		if m.State == machine.Starting {
 			rs.Unready = m.Unready
 		}

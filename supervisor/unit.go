@@ -238,7 +238,7 @@ func machineSpec(conf *units.Unit) machine.Spec {
 		DelayMax:     sv.RestartDelayMax,
 		Reset:        sv.RestartReset,
 	}
-	spec.Exclusive, spec.Step = !sv.Overlap, sv.Step
+	spec.Exclusive, spec.Step, spec.Overlap = !sv.Overlap, sv.Step, sv.OverlapTime
 	for _, k := range conf.Sockets {
 		spec.PerInstance = spec.PerInstance || k.PerInstance
 		spec.Shared = spec.Shared || !k.PerInstance

@@ -201,7 +201,11 @@ func replaced(upto uint64) func(UnitStatus) (outcome, because string) {
 				return "", ""
 			}
 			if older {
-				return RolledBack, fmt.Sprintf("%s@%d: %s", st.Name, in.Instance, in.Because)
+				because := in.Runs[0].Kept
+				if because == "" { // the reason is as old as a supervisor before us
+					because = in.Because
+				}
+				return RolledBack, fmt.Sprintf("%s@%d: %s", st.Name, in.Instance, because)
 			}
 		}
 		return settled(st)

@@ -99,8 +99,12 @@ A = ""
 				User: "www-data", Group: "33", Umask: 0o027, Start: Boot, Instances: 1024, Ready: ReadyNotify,
 				StopTimeout: 90 * time.Minute, StopSignal: syscall.SIGQUIT, ReloadSignal: 37, Watchdog: 1500 * time.Millisecond,
 				Restart: Always, RestartDelayMax: time.Millisecond, RestartReset: time.Minute, Essential: true,
-				Overlap: false, Step: 4, CPU: Spread, FDStoreMax: 1024, FDStorePreserve: PreserveYes,
+				Overlap: false, OverlapTime: 20 * time.Millisecond, Step: 4, CPU: Spread, FDStoreMax: 1024, FDStorePreserve: PreserveYes,
 			}),
+		},
+		{
+			"an old process that stays", "service = { exec = 'web', overlap_time = '5s' }",
+			unit(service(func(s *Service) { s.Exec, s.Start, s.OverlapTime = []string{"web"}, Boot, 5*time.Second })),
 		},
 		{
 			"a gate with every key", `

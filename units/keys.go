@@ -58,6 +58,7 @@ func newService() *Service {
 		RestartDelayMax:    30 * time.Second,
 		RestartReset:       10 * time.Second,
 		Overlap:            true,
+		OverlapTime:        20 * time.Millisecond,
 		Step:               1,
 		FDStorePreserve:    PreserveRestart,
 	}
@@ -137,6 +138,9 @@ var serviceKeys = sync.OnceValue(func() []key[draft] {
 		{keyInfo{name: "overlap", kind: boolean,
 			meaning: "A replacement starts beside the old process, on the same sockets, and the old one leaves when it is ready. `false`: for services that must not run twice; new connections are steered to other instances, the old process leaves, then the new one starts"},
 			func(s *draft) any { return &s.Overlap }},
+		{keyInfo{name: "overlap_time", kind: duration, max: longest,
+			meaning: "How long the old process stays once the new one is ready. If the new one ends within that time, the old one goes on and the replacement is rolled back: for services that say they are ready and then fail, `\"5s\"` say"},
+			func(s *draft) any { return &s.OverlapTime }},
 		{keyInfo{name: "step", kind: integer, min: 1, max: 1024,
 			meaning: "How many instances are replaced at a time"},
 			func(s *draft) any { return &s.Step }},

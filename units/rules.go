@@ -53,6 +53,9 @@ func (s *source) serviceRules(n *node, hasSockets bool) {
 		}
 		s.add(s.set[at].value, at, f)
 	}
+	if n := s.set["service.overlap_time"]; n != nil && !sv.Overlap {
+		s.add(n.at, "service.overlap_time", wrong("the old process leaves before the new one comes").write("overlap = true, or leave this out"))
+	}
 	if n := s.set["service.fd_store_preserve"]; n != nil && sv.FDStoreMax == 0 && s.set["service.fd_store_max"] == nil {
 		s.add(n.at, "service.fd_store_preserve", wrong("nothing is stored").write("fd_store_max too, how many descriptors at most"))
 	}

@@ -54,8 +54,9 @@ type Service struct {
 	RestartReset    time.Duration `json:",omitzero"`
 	Essential       bool          `json:",omitzero"`
 
-	Overlap bool `json:",omitzero"`
-	Step    int  `json:",omitzero"` // instances replaced at a time
+	Overlap     bool          `json:",omitzero"`
+	OverlapTime time.Duration `json:",omitzero"`
+	Step        int           `json:",omitzero"` // instances replaced at a time
 
 	CPU CPU `json:",omitzero"` // "": wherever the scheduler likes
 

@@ -138,7 +138,7 @@ func (u *Unit) checkRuns(i int, in *Instance) string {
 			return "killing has a deadline"
 		case run.State == Killing && !run.told():
 			return "killed for no reason"
-		case run.State == Ready && j > 0 && in.Runs[j-1].live():
+		case run.State == Ready && j > 0 && in.Runs[j-1].live() && (u.Spec.Overlap <= 0 || u.relief(in) == 0):
 			return "ready, and the older run not relieved"
 		case run.State != Starting && run.State != Ready && run.State != Draining && run.State != Killing:
 			return fmt.Sprintf("unknown state %q", run.State)

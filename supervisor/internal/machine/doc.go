@@ -35,8 +35,8 @@
 // # Replacement
 //
 // A stale run stays until it is relieved. Settling spawns a successor beside it, for
-// one stale run of the unit at a time, or for Step of them; when the successor is ready
-// the older run is told to leave. If the new version fails, what is left of the old one
+// one stale run of the unit at a time, or for Step of them; when the successor has been
+// ready for the Overlap the older run is told to leave. If the new version fails, what is left of the old one
 // stays, and the whole request is given up with a reason: a broken version never churns
 // through all instances. The new version is every run younger than the request (Upto),
 // also one that a crash has brought into another instance.

@@ -18,6 +18,7 @@ func TestEnumeration(t *testing.T) {
 		"boot":               "boot notify start=5s stop=2s",
 		"boot always":        "boot restart=always watchdog=3s",
 		"boot no":            "boot instances=2 restart=no",
+		"overlap":            "boot notify instances=2 overlap=1s",
 		"on demand":          "shared own instances=2 notify stop=0s",
 		"on demand once":     "shared restart=no reset=0s",
 		"siblings":           "boot steered flush instances=2 restart=always delay=0s reset=0s",

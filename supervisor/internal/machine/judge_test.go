@@ -129,7 +129,7 @@ func (o *oracle) judgeTerminate(w *world, a Terminate, recovering bool) {
 	relieved := false
 	for i := range w.procs {
 		q := &w.procs[i]
-		relieved = relieved || q.n == p.n && q.gen > p.gen && q.live() && q.ready
+		relieved = relieved || q.n == p.n && q.gen > p.gen && q.live() && q.ready && (!p.ready || o.spec.Exclusive || w.now >= q.readyAt.Add(o.spec.Overlap))
 	}
 	silent := p.ready && p.dog > 0 && w.now >= p.ping.Add(p.dog) && w.now >= p.patient || p.tripped
 	late := !p.ready && o.spec.StartTimeout >= 0 && w.now >= p.patient
@@ -239,10 +239,22 @@ func (o *oracle) judgeDeadline(w *world) {
 		case p.absorbed:
 		case (p.told || p.stopping) && !p.killed && p.mercy != 0 && (!ok || at > p.mercy):
 			w.fail("the end of a stop timeout will be missed")
+		case p.live() && p.ready && w.readyBeside(p) && (!ok || at > p.readyAt.Add(o.spec.Overlap)):
+			w.fail("the end of an overlap will be missed")
 		case p.live() && p.ready && p.dog > 0 && (!ok || at > max(p.ping.Add(p.dog), p.patient)):
 			w.fail("the end of a watchdog will be missed")
 		}
 	}
+}
+
+// readyBeside reports whether p is the successor of somebody who stays beside it.
+func (w *world) readyBeside(p *proc) bool {
+	for i := range w.procs {
+		if q := &w.procs[i]; q.n == p.n && q.gen < p.gen && q.live() && q.ready {
+			return true
+		}
+	}
+	return false
 }
 
 // rest looks at a unit whose actions have all been done.

@@ -39,6 +39,8 @@ var faults = []mutant{
 	// Runs.
 	{"a late READY=1 revives", "step.go", "if run.State == Starting {", "if run.State != Ready {"},
 	{"relieved too early", "settle.go", "in.Runs[:newest]", "in.Runs[:max(len(in.Runs)-1, 0)]"},
+	{"relieved at once", "settle.go", "if s.relief(in) > s.now {", "if false {"},
+	{"nobody wakes to relieve", "unit.go", "earliest(u.relief(in))", "_ = u.relief(in)"},
 	{"never relieved", "settle.go", "old := &in.Runs[i]; old.live()", "old := &in.Runs[i]; false && old.live()"},
 	{"stop leaves out who is starting", "settle.go", "if run.live() && !waits {", "if run.State == Ready && !waits {"},
 	{"a hung program leaves no core", "settle.go", "Abort: run.Fault == Silent", "Abort: false"},

@@ -16,7 +16,7 @@ func (s *step) stale(upto uint64) {
 		runs := s.Instances[i].Runs
 		for j := range runs {
 			if runs[j].Gen <= upto && runs[j].live() {
-				runs[j].Stale = true
+				runs[j].Stale, runs[j].Kept = true, ""
 			}
 		}
 	}
@@ -181,6 +181,7 @@ func (s *step) giveUp(n int, gen uint64, because string) {
 			stays := i+1 == n && run.live() && run.Gen < gen
 			if j == len(in.Runs)-1 && (run.Stale || stays) {
 				s.note(i+1, run.Gen, text)
+				run.Kept = text
 			}
 			run.Stale = false
 		}

@@ -33,7 +33,8 @@ func (s *step) settle() {
 	s.watch()
 }
 
-// relieve ends our patience where it is over, and lets older runs leave.
+// relieve ends our patience where it is over, and lets older runs leave: a moment after
+// their successor was ready, for many a broken version says that it is, and dies.
 func (s *step) relieve(n int, in *Instance) {
 	newest := 0 // the newest run that is ready
 	for i := range in.Runs {
@@ -41,6 +42,9 @@ func (s *step) relieve(n int, in *Instance) {
 		if in.Runs[i].State == Ready {
 			newest = i
 		}
+	}
+	if s.relief(in) > s.now {
+		return
 	}
 	for i := range in.Runs[:newest] {
 		if old := &in.Runs[i]; old.live() {

@@ -32,6 +32,8 @@ func parseSpec(t *testing.T, words []string) Spec {
 			s.CanFlush = true
 		case "exclusive":
 			s.Exclusive = true
+		case "overlap":
+			s.Overlap = length()
 		case "step":
 			s.Step, _ = strconv.Atoi(value)
 		case "notify":

@@ -39,6 +39,8 @@ type Spec struct {
 	CanFlush  bool `json:",omitzero"` // a queue can be moved to the siblings of its socket; only with Steered
 	Exclusive bool `json:",omitzero"` // two runs of an instance must not coexist: the old one leaves before the new one comes
 	Step      int  `json:",omitzero"` // how many instances are replaced at a time; 0 is 1
+
+	Overlap time.Duration `json:",omitzero"` // a ready run stays that long beside its ready successor, and goes on if that ends meanwhile; not where Exclusive
 }
 
 // Restart says which exits are followed by another start; systemd's words.
@@ -96,6 +98,7 @@ type Run struct {
 	Stale    bool          `json:",omitzero"` // to be replaced; stays until relieved
 	Because  string        `json:",omitzero"` // why it leaves, for people
 	Unready  string        `json:",omitzero"` // while it starts: what a readiness gate has found wrong, for people
+	Kept     string        `json:",omitzero"` // why it was not replaced the last time that somebody asked, for people
 	Watchdog time.Duration `json:",omitzero"` // as it was told at its start, or has changed it; 0 is off
 	ReadyAt  Instant       `json:",omitzero"` // 0 before readiness
 	Deadline Instant       `json:",omitzero"` // when patience ends; 0 is never
@@ -137,6 +140,7 @@ func (u *Unit) Deadline() (at Instant, ok bool) {
 		for j := range in.Runs {
 			earliest(in.Runs[j].Deadline)
 		}
+		earliest(u.relief(in))
 		if len(in.Runs) == 0 {
 			earliest(in.Until)
 		}
@@ -200,6 +204,15 @@ func (in *Instance) attended() bool {
 		}
 	}
 	return false
+}
+
+// relief is when a ready run may leave, as its successor has been ready long enough; 0
+// where none waits for that.
+func (u *Unit) relief(in *Instance) Instant {
+	if n := len(in.Runs); n < 2 || in.Runs[n-1].State != Ready || in.Runs[n-2].State != Ready || u.Spec.Exclusive {
+		return 0
+	}
+	return in.Runs[len(in.Runs)-1].ReadyAt.Add(u.Spec.Overlap)
 }
 
 // ready reports whether a run serves.

@@ -45,6 +45,7 @@ func (w *world) anySpec() Spec {
 	s.Steered = s.PerInstance && w.rng.IntN(3) > 0
 	s.CanFlush = s.Steered && w.rng.IntN(3) > 0
 	s.Exclusive, s.Step = w.rng.IntN(3) == 0, w.rng.IntN(4)
+	s.Overlap = of(0, 0, 20*time.Millisecond, 2*time.Second)
 	return s
 }
 
