@@ -120,7 +120,7 @@ func printUnits(w io.Writer, all []supervisor.UnitStatus, now time.Time) error {
 			var pids []string
 			why := in.Because
 			if in.State == "ready" || in.State == "idle" {
-				why = ""
+				why = standing(u, in)
 			}
 			for _, r := range in.Runs {
 				if r.Pid != 0 {
@@ -156,6 +156,23 @@ func printUnits(w io.Writer, all []supervisor.UnitStatus, now time.Time) error {
 		printErrors(tw, u.Sockets)
 	}
 	return tw.Flush()
+}
+
+// standing says what is special about an instance that is as it should be.
+func standing(u supervisor.UnitStatus, in supervisor.InstanceStatus) string {
+	var all []string
+	if u.Paused {
+		all = append(all, "paused: nobody is started until `sockd resume "+u.Name+"`")
+	}
+	if u.Canary > 0 && in.Instance > len(u.Instances)-u.Canary {
+		all = append(all, "canary: `sockd promote "+u.Name+"` or `sockd abort "+u.Name+"`")
+	}
+	for _, r := range in.Runs {
+		if r.Kept != "" {
+			all = append(all, printable(r.Kept))
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // printErrors says which sockets nobody can reach, and why.

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -74,4 +76,42 @@ func TestStatusOfAnOrdinaryUser(t *testing.T) {
 	if want := `(?m)^web +http +classic-bpf: .+; CAP_BPF would mend that: see .sockd doctor.$`; !regexp.MustCompile(want).MatchString(stdout) {
 		t.Errorf("no line like %s in\n%s%s", want, stdout, stderr)
 	}
+}
+
+// Status says what an operator has to know of an instance that serves: that it is a canary,
+// that the unit is paused, that its replacement came to nothing.
+func TestStatusSaysWhatIsSpecial(t *testing.T) {
+	dir := t.TempDir()
+	unit := "[service]\nexec = [\"sh\", \"-c\", \"%s\"]\nstart = \"boot\"\ninstances = 2\n"
+	write(t, dir, "web.toml", fmt.Sprintf(unit, "exec sleep 1000"))
+	r := start(t, dir, "run", "web.toml")
+	r.line(" ready")
+	r.line(" ready")
+	do := func(want int, args ...string) {
+		t.Helper()
+		if stdout, stderr, code := sockd(t, dir, args...); code != want {
+			t.Fatalf("%v: code %d, %s%s", args, code, stdout, stderr)
+		}
+	}
+	says := func(lines ...string) {
+		t.Helper()
+		stdout, _, _ := sockd(t, dir, "status")
+		for _, want := range lines {
+			if !regexp.MustCompile(`(?m)^` + want + ` *$`).MatchString(stdout) {
+				t.Errorf("no line like %s in\n%s", want, stdout)
+			}
+		}
+	}
+	do(0, "restart", "web", "--canary", "1")
+	says(`web@2 +ready +\d+s +\d+ +1`, "web@3 +ready +\\d+s +\\d+ +1 +canary: `sockd promote web` or `sockd abort web`")
+	do(0, "abort", "web")
+	do(0, "pause", "web")
+	says("web@1 +ready +.*1 +paused: nobody is started until `sockd resume web`")
+	do(0, "resume", "web")
+	says(`web@1 +ready +\d+s +\d+ +1`)
+	write(t, dir, "web.toml", strings.Replace(fmt.Sprintf(unit, "exit 9"), "start =", "ready = \"notify\"\nstart =", 1))
+	do(0, "reload")
+	r.line("replacement failed")
+	do(exitRolledBack, "restart", "web")
+	says(`web@1 +ready +.*replacement failed: exit status 9`, `web@2 +ready +.*replacement cancelled: instance 1: exit status 9`)
 }
