@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,23 @@ func TestNewsArrivesInOrder(t *testing.T) {
 		}()
 		inOrder(t, l.Events(), pieces)
 	})
+}
+
+// Between leaving the queue and arriving news is in neither: what comes then waits behind it.
+func TestNewsBehindNewsOnItsWay(t *testing.T) {
+	q, to := eventQueue{moving: true}, make(chan Event, 1)
+	q.init()
+	q.put(Event{}, to)
+	if len(to) != 0 || len(q.list) != 1 {
+		t.Errorf("queue: %d in front, %d behind", len(to), len(q.list))
+	}
+	web := ID{Unit: "web"}
+	l := Ledger{moving: true, events: make(chan Event, 1), runs: map[ID]*Child{web: {ID: web}}}
+	l.more = sync.NewCond(&l.mu)
+	l.Post(Event{ID: web, Kind: Exited})
+	if len(l.events) != 0 || len(l.queue) != 1 {
+		t.Errorf("ledger: %d in front, %d behind", len(l.events), len(l.queue))
+	}
 }
 
 func inOrder(t *testing.T, from <-chan Event, pieces int) {
