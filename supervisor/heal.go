@@ -49,6 +49,11 @@ func (s *Supervisor) listenAgain(u *unit, k *socket) bool {
 		return false
 	}
 	s.log.Warn("listening again", "unit", u.conf.Name, "socket", k.where(), "because", "a process of the unit had shut it down", "last", u.lastRun())
+	if u.savedSockets == nil { // it is another one
+		if err := s.save(u); err != nil {
+			s.log.Error("not saved", "unit", u.conf.Name, "err", err)
+		}
+	}
 	s.rejoin(u, k)
 	if u.watches(k.instance) { // what was armed has fired, or was another socket
 		s.watchSocket(u, k)
