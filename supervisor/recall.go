@@ -136,18 +136,18 @@ func (s *Supervisor) recall(conf *units.Unit, read readState, held map[string]in
 	}
 	if err != nil {
 		s.log.Error("saved state set aside", "unit", conf.Name, "err", err)
-		return u
+	} else {
+		u.machine, u.removed, u.canary, u.begun = saved.Machine, saved.Removed, saved.Canary, !saved.New
+		u.canaryEnd, u.heard = saved.CanaryEnd, saved.Heard
+		u.resize()
+		u.recallFacts(saved)
 	}
-	u.machine, u.removed, u.canary, u.begun = saved.Machine, saved.Removed, saved.Canary, !saved.New
-	u.canaryEnd, u.heard = saved.CanaryEnd, saved.Heard
-	u.resize()
-	u.recallFacts(saved)
-	for _, k := range read.sockets {
+	for _, k := range read.sockets { // they stay, whatever was decided
 		if fd, ok := held[k.Held]; ok {
 			u.sockets = append(u.sockets, k.open(fd))
 		}
 	}
-	if len(u.sockets) == len(read.sockets) {
+	if err == nil && len(u.sockets) == len(read.sockets) {
 		u.savedSockets = saved.Sockets
 	}
 	s.setOptions(u)
