@@ -156,6 +156,23 @@ func TestFaultMissingCalls(t *testing.T) {
 	})
 }
 
+// A keeper that cannot pass on what it knows stays, and with it all that was there.
+func TestFaultUpgradeWithoutMemfd(t *testing.T) {
+	r, dir, address := web(t, world{Answers: map[string]int{"memfd_create": int(unix.EPERM)}})
+	r.line("web@1 ready")
+	first, err := served("unix", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, errs, code := verb(t, dir, "upgrade", filepath.Join(built(t), "sockd")); code != exitRolledBack || !strings.Contains(errs, "memfd: operation not permitted") {
+		t.Errorf("upgrade: %d %s%s", code, out, errs)
+	}
+	if second, err := served("unix", address); second != first {
+		t.Errorf("%s served, and now %s (%v)", first, second, err)
+	}
+	exercise(t, r, dir, address)
+}
+
 // Neither way of starting works: said, and the socket stays.
 func TestFaultNoWayToStart(t *testing.T) {
 	r, _, address := web(t, world{Answers: map[string]int{"memfd_create": int(unix.ENOSYS), "close_range": int(unix.ENOSYS)}})
