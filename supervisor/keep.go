@@ -91,9 +91,10 @@ func Keep(argv []string, log *slog.Logger, care Care) (code int, err error) {
 	return keeper.Guard(local, duty)
 }
 
-// oneByOne has the goroutines of this process run one at a time. What is done for a start
-// goes from one to the next, and each would else be looked for by another thread, on a CPU
-// that has to be woken: that takes longer than the work.
+// oneByOne has the goroutines of a keeper run one at a time. What is done for a start goes
+// from one to the next, and each would else be looked for by another thread, on a CPU that
+// has to be woken: that takes longer than the work. A supervisor is not so: who reads what
+// services write without end would have callers wait.
 func oneByOne() { runtime.GOMAXPROCS(1) }
 
 // Threads made ahead, for when services have taken all that a container or a user

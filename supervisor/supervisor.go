@@ -209,12 +209,7 @@ func (s *Supervisor) Run(ctx context.Context) (err error) {
 	defer s.serveControl(dir, inv, control)()
 	go s.forwardWatch()
 	close(s.started)
-	go func() {
-		giveBack()
-		if s.cfg.Keeper != nil {
-			oneByOne() // what there was to do at once has been done
-		}
-	}()
+	go giveBack()
 	if s.safe() != "" {
 		if err := s.answer(ctx); err != errReplaced {
 			return err
