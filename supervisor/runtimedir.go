@@ -71,6 +71,10 @@ func (s *Supervisor) openRuntimeDir(inv keeper.Inventory) (*runtimeDir, error) {
 	}
 	if err := d.take(s.keeper, s.pid()); err != nil {
 		d.removeMade()
+		if s.pid() == 1 && errors.Is(err, unix.EROFS) { // it is there to serve, and no second one can come
+			s.log.Warn("no control socket: sockd cannot be asked anything; mount memory at "+filepath.Dir(d.path), "err", err)
+			return &runtimeDir{lock: -1}, nil
+		}
 		return nil, err
 	}
 	return d, nil

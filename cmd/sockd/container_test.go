@@ -88,6 +88,32 @@ func TestContainer(t *testing.T) {
 	}
 }
 
+// Where nobody can write anywhere, there is no control socket; services are served all the
+// same, by whichever supervisor.
+func TestContainerNowhereToWrite(t *testing.T) {
+	needNamespaces(t)
+	root := image(t)
+	w := world{Namespaces: asPid1, Root: root, ReadOnly: true, Env: containerVariables, Args: []string{"run", "/etc/sockd"}}
+	r := w.start(t, root)
+	r.line("no control socket.*read-only")
+	inside(t, r, func() {
+		for range 2 {
+			if _, err := served("tcp", "127.0.0.1:80"); err != nil {
+				t.Error(err)
+			}
+			unix.Kill(supervisorUnder(t, r.cmd.Process.Pid), unix.SIGKILL)
+			r.line("supervisor ended")
+		}
+		if _, err := served("tcp", "127.0.0.1:80"); err != nil {
+			t.Error(err)
+		}
+	})
+	r.signal(unix.SIGTERM)
+	if code := r.wait(); code != 0 {
+		t.Errorf("ended with %d; it said\n%s", code, r.said())
+	}
+}
+
 // inside calls f in the network namespace of a sockd.
 func inside(t *testing.T, r *running, f func()) {
 	t.Helper()
