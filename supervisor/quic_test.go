@@ -214,8 +214,10 @@ func TestQUICThroughAReplacement(t *testing.T) {
 			}
 		}
 		for _, c := range all { // nobody has them any more: somebody new says so to the client
-			if a, _ := c.say(t, address, c.short("hello")); a.gen <= upto {
-				t.Errorf("generation %d answers, which has left", a.gen)
+			for _, p := range [][]byte{c.short("hello"), c.long(c.client)} {
+				if a, _ := c.say(t, address, p); a.gen <= upto {
+					t.Errorf("generation %d answers, which has left", a.gen)
+				}
 			}
 		}
 		moved += stray(t, address, newer)

@@ -191,7 +191,7 @@ func tallied(m *maps, label string) asm.Instructions {
 }
 
 // knownFlow selects the place that a flow went to, if it is not long ago and the
-// place has its socket. The key is the hash alone: that two flows share one in four
+// place has its socket, and, with connection ids, a process. The key is the hash alone: that two flows share one in four
 // thousand million sends the newer to the place of the older, which does no harm.
 func knownFlow(m *maps, timeout uint32) asm.Instructions {
 	ins := asm.Instructions{
@@ -213,6 +213,16 @@ func knownFlow(m *maps, timeout uint32) asm.Instructions {
 		asm.StoreMem(asm.R0, flowSeen, asm.R1, asm.Word),
 		asm.LoadMem(asm.R9, asm.R0, flowPlace, asm.Word).WithSymbol("fresh"),
 		asm.JGT.Imm(asm.R9, MaxPlaces-1, "probe0"),
+	}
+	if m.issuers != nil { // nobody reads at a place where nobody issues ids: see seats in package supervisor
+		ins = append(ins,
+			asm.Mov.Reg(asm.R1, asm.R9),
+			asm.LSh.Imm(asm.R1, 2), // entries are u32
+			asm.LoadMapValue(asm.R2, m.issuers.FD(), 0),
+			asm.Add.Reg(asm.R2, asm.R1),
+			asm.LoadMem(asm.R1, asm.R2, 0, asm.Word),
+			asm.JEq.Imm(asm.R1, 0, "probe0"),
+		)
 	}
 	ins = append(ins, selectPlace(m)...)
 	ins = append(ins, asm.JNE.Imm(asm.R0, 0, "probe0"))

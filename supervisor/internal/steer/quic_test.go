@@ -122,6 +122,11 @@ func TestConnectionIDs(t *testing.T) {
 				if again := f.arrives(any(), longPacket(handshake, c.server)); again != at {
 					t.Errorf("%x: place %d, then %d", c.server, at, again)
 				}
+				at = f.arrives(any(), longPacket(initial, c.client)) // what only the client has chosen as well
+				by[at]++
+				if again := f.arrives(any(), longPacket(initial, c.client)); again != at {
+					t.Errorf("%x: place %d, then %d", c.client, at, again)
+				}
 			}
 			if by[0]+by[1] != 0 || by[2] == 0 || by[3] == 0 {
 				t.Errorf("connections of nobody went to places %v", by)
