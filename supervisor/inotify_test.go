@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // watched are the inotify descriptors that the keeper holds, by name: how many watches
@@ -29,6 +30,16 @@ func (f *fixture) watched() map[string]int {
 	return all
 }
 
+// logged waits until the log has said so n times; nothing else tells of it.
+func (f *fixture) logged(what string, n int) {
+	f.t.Helper()
+	for late := time.Now().Add(patience); strings.Count(f.log.String(), what) < n; <-time.After(time.Millisecond) {
+		if time.Now().After(late) {
+			f.t.Fatalf("not in time: %s\nlog:\n%s", what, f.log)
+		}
+	}
+}
+
 // What watches the runtime folder and paths outlives a supervisor, which so dies at
 // once; the next one goes on with it, and adds nothing to it. The last one closes it.
 func TestWatchesOutliveASupervisor(t *testing.T) {
@@ -49,7 +60,7 @@ func TestWatchesOutliveASupervisor(t *testing.T) {
 			}
 		}
 		f.healed("path restored", round+1)
-		f.healed("runtime folder restored", round+1)
+		f.logged("runtime folder restored", round+1)
 	}
 	f.stop()
 	if got := f.watched(); len(got) > 0 {
