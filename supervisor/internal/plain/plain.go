@@ -1,5 +1,5 @@
 // Package plain reads JSON that encoding/json has written of plain data: structs,
-// slices, strings, numbers and truth values. It does so several times as fast, which
+// slices, strings, numbers and truth values. It does so two to five times as fast, which
 // matters where a supervisor begins and a thousand units are to be read: nobody
 // supervises meanwhile.
 //
@@ -12,6 +12,7 @@ package plain
 import (
 	"encoding/json"
 	"reflect"
+	"strings"
 )
 
 // Unmarshal is json.Unmarshal into what v points to, which is zero.
@@ -57,8 +58,12 @@ func (r *reader) take(c byte) bool {
 // value reads one. What has parts may have been read in part: then only the whole can be
 // left to encoding/json.
 func (r *reader) value(to reflect.Value, s *shape) bool {
-	if s.read == nil || r.next() == 'n' { // null
+	if s.read == nil {
 		return r.other(to)
+	}
+	if !s.own && strings.HasPrefix(r.text[r.at:], "null") { // it stays zero
+		r.at += len("null")
+		return r.ends()
 	}
 	began := r.at
 	if s.read(r, to, s) {

@@ -49,6 +49,9 @@ var texts = []struct {
 	{"several", `{"Text":"a","Words":["b","c"],"Small":-128,"Big":123456789012345678,"Flag":true,"Nth":7}`, true},
 	{"an empty list", `{"Words":[]}`, true},
 	{"null", `{"Words":null,"One":null,"Many":null,"Raw":null,"Map":null}`, true},
+	{"null for what cannot be nil", `{"Text":null,"Small":null,"Flag":null,"One":{"Count":null,"At":null},"Nth":null}`, true},
+	{"null and more", `{"Text":nullx}`, false},
+	{"half of null", `{"Text":nul}`, false},
 	{"parts", `{"One":{"Name":"a","Count":255,"At":"2026-01-02T03:04:05Z","On":false},"Many":[{"Name":"b"},{"Name":"c","On":true}]}`, true},
 	{"what encoding/json reads", `{"Raw":{"a":[1,"]",{}]},"Bytes":"YWJj","Map":{"a":1},"Any":[1,2],"Nth":1}`, true},
 	{"maps", `{"Map":{"a":1,"b":-1},"Nths":{"7":{"Name":"a"},"255":null}}`, true},
@@ -147,4 +150,28 @@ func TestUnusualTypes(t *testing.T) {
 			t.Errorf("%s: %v, %+v", row.text, got, row.v)
 		}
 	}
+}
+
+// BenchmarkUnmarshal reads the same with and without encoding/json, in turn.
+func BenchmarkUnmarshal(b *testing.B) {
+	text, err := json.Marshal(outer{Text: "/srv/web/current/bin/web", Words: []string{"--listen", "--verbose"}, Small: 7, Big: 30_000_000_000, Flag: true,
+		One: &inner{Name: "http", Count: 3}, Many: []inner{{Name: "tcp://127.0.0.1:8080"}, {Name: "unix:///run/web.sock"}}, Raw: json.RawMessage(`[{"Held":"listen/web/http"}]`),
+		Map: map[string]int{"a": 1}, Nths: map[uint8]*inner{7: {Name: "a"}}, Nth: 1 << 40})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var ours, theirs time.Duration
+	for b.Loop() {
+		for _, way := range []struct {
+			read  func([]byte, any) error
+			spent *time.Duration
+		}{{plain.Unmarshal, &ours}, {json.Unmarshal, &theirs}} {
+			began := time.Now()
+			if err := way.read(text, new(outer)); err != nil {
+				b.Fatal(err)
+			}
+			*way.spent += time.Since(began)
+		}
+	}
+	b.ReportMetric(float64(theirs)/float64(ours), "times-as-fast")
 }

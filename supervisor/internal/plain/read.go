@@ -38,8 +38,8 @@ func (r *reader) plainText() (s string, ok bool) {
 	return "", false
 }
 
-// own has a type read itself that stands as a string, such as a time.
-func (r *reader) own(to reflect.Value, _ *shape) bool {
+// itself has a type read itself that stands as a string, such as a time.
+func (r *reader) itself(to reflect.Value, _ *shape) bool {
 	began := r.at
 	if _, ok := r.plainText(); !ok {
 		return false

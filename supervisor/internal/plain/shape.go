@@ -11,6 +11,7 @@ import (
 // A shape is how a type is read. Without read it is left to encoding/json.
 type shape struct {
 	read   func(r *reader, to reflect.Value, s *shape) bool
+	own    bool    // it reads itself
 	parts  bool    // it has some
 	elem   *shape  // of a slice, a map or a pointer
 	fields []field // of a struct, as they are written
@@ -45,7 +46,7 @@ func makeShape(t reflect.Type, under map[reflect.Type]*shape) *shape {
 	s := &shape{}
 	under[t] = s
 	if reflect.PointerTo(t).Implements(ownJSON) {
-		s.read = (*reader).own
+		s.read, s.own = (*reader).itself, true
 		return s
 	}
 	if reflect.PointerTo(t).Implements(ownText) {
