@@ -54,6 +54,9 @@ func (s *Supervisor) canaryUnit(ctx context.Context, e errand, count string) (Ou
 		if !u.machine.Up {
 			return nil, errors.New("it is stopped; there is nothing to compare a canary with")
 		}
+		if u.machine.Paused {
+			return nil, errors.New("it is paused, and nobody would be started; resume it first")
+		}
 		if len(u.machine.Instances) > u.instances() {
 			return nil, errLeaving // a run of the old version may have its place yet
 		}
@@ -92,10 +95,13 @@ func (s *Supervisor) canaryUnit(ctx context.Context, e errand, count string) (Ou
 func (s *Supervisor) promoteUnit(ctx context.Context, e errand) (Outcome, error) {
 	_, err := s.wish(ctx, e, func(u *unit) (machine.Event, error) {
 		if u.canary == nil {
-			return nil, errNoCanary
+			return nil, u.noCanary()
 		}
 		if u.canary.Ending != "" {
 			return nil, errCanaryEnds
+		}
+		if !u.machine.Up {
+			return nil, errors.New("it is stopped; start it first, or abort the canary")
 		}
 		u.canary.Promoting, u.canary.Undone = true, ""
 		return machine.Replace{Upto: u.canary.Upto}, nil
@@ -127,7 +133,7 @@ const promoted = "promoted"
 func (s *Supervisor) abortUnit(ctx context.Context, e errand) (Outcome, error) {
 	_, err := s.wish(ctx, e, func(u *unit) (machine.Event, error) {
 		if u.canary == nil {
-			return nil, errNoCanary
+			return nil, u.noCanary()
 		}
 		if u.canary.Ending != "" {
 			return nil, nil
@@ -143,16 +149,26 @@ func (s *Supervisor) abortUnit(ctx context.Context, e errand) (Outcome, error) {
 			return Done, ""
 		case st.trial.Ending == "":
 			return Done, "another canary has begun since"
+		case !st.Up:
+			return Done, "it is stopped"
 		}
 		return "", ""
 	})
 }
 
 var (
-	errNoCanary   = errors.New("no canary is under way; start one with restart --canary")
 	errCanaryEnds = errors.New("a canary is ending; wait until its instances have gone")
 	errLeaving    = errors.New("instances that are too many are leaving; wait until they have gone")
 )
+
+// noCanary says that there is none, and what has become of the last.
+func (u *unit) noCanary() error {
+	last := ""
+	if u.canaryEnd != "" {
+		last = " (how the last one ended: " + u.canaryEnd + ")"
+	}
+	return fmt.Errorf("no canary is under way%s; start one with restart --canary", last)
+}
 
 // busy says why nobody else may change how many instances there are.
 func (c *canary) busy() error {

@@ -131,6 +131,48 @@ func TestCanaryIsAbortedWhereOthersFail(t *testing.T) {
 	}
 }
 
+// A unit that is stopped or paused while there is a canary: whoever asks hears at once.
+func TestCanaryOfAStoppedUnit(t *testing.T) {
+	f, _ := startVersioned(t)
+	refused := func(why string, err error) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%v, want one that says %q", err, why)
+		}
+	}
+	f.startCanary("2", Done)
+	f.do("stop", "web", Done)
+	_, err := f.s.promoteUnit(t.Context(), errand{unit: "web", wait: true})
+	refused("it is stopped", err)
+	f.do("abort", "web", Done)
+	f.do("start", "web", Done)
+	f.until("its instances have gone", func() bool { return len(f.unit("web").Instances) == 4 })
+	_, err = f.s.abortUnit(t.Context(), errand{unit: "web", wait: true})
+	refused("how the last one ended: aborted by the operator", err)
+
+	f.do("stop", "web", Done)
+	if out, err := f.s.scaleUnit(t.Context(), errand{unit: "web", wait: true}, 2); err != nil || out.Outcome != Done {
+		t.Errorf("scale: %+v, %v", out, err)
+	}
+	f.do("start", "web", Done)
+	f.until("two are left", func() bool { return len(f.unit("web").Instances) == 2 })
+
+	f.do("pause", "web", Done)
+	_, err = f.s.canaryUnit(t.Context(), errand{unit: "web", wait: true}, "1")
+	refused("it is paused", err)
+	ctx, cancel := context.WithCancel(t.Context())
+	said := make(chan Outcome, 1)
+	go func() {
+		out, _ := f.s.restartUnit(ctx, errand{unit: "web", wait: true})
+		said <- out
+	}()
+	f.until("it is to be replaced", func() bool { return f.unit("web").Instances[0].Runs[0].Stale })
+	cancel()
+	if out := <-said; out.Outcome != TimedOut || !strings.Contains(out.Because, "it is paused") {
+		t.Errorf("%+v", out)
+	}
+}
+
 func TestCanaryThatFailsEndsByItself(t *testing.T) {
 	f, file := startVersioned(t)
 	c := gather(f.address("web", "http"), 4)

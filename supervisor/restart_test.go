@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -88,6 +89,9 @@ func TestRestartThatIsReadyAndDies(t *testing.T) {
 	}
 	f.crash()
 	f.start()
+	f.until("the last attempts are over", func() bool { // of a step of two the second may be on its way
+		return !slices.ContainsFunc(f.unit("web").Instances, func(in InstanceStatus) bool { return len(in.Runs) != 1 })
+	})
 	c.leave()
 	for i, in := range f.unit("web").Instances {
 		if len(in.Runs) != 1 || in.Runs[0].Pid != before.Instances[i].Runs[0].Pid || !strings.Contains(in.Runs[0].Kept, "exit status 7") {

@@ -38,10 +38,10 @@ func scaledTo(instances int) func(UnitStatus) (outcome, because string) {
 		switch {
 		case st.wanted != instances:
 			return Failed, fmt.Sprintf("another number was asked for meanwhile: %d", st.wanted)
+		case !st.Up: // those that are too many go when somebody is there to whom their queues can move
+			return Done, "it is stopped"
 		case len(st.Instances) < instances || len(st.Instances) > instances && st.Canary == 0:
 			return "", ""
-		case !st.Up:
-			return Done, "it is stopped"
 		}
 		st.Instances = st.Instances[:instances]
 		return settled(st)

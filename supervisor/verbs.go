@@ -100,6 +100,9 @@ func (s *Supervisor) await(ctx context.Context, e errand, judge func(UnitStatus)
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			if st.Paused {
+				return Outcome{name, TimedOut, "it is paused: nobody is started until `sockd resume " + name + "`, and then this goes on"}, nil
+			}
 			return Outcome{name, TimedOut, "it is " + st.State}, nil
 		case <-s.quit:
 			return Outcome{name, Failed, "sockd has ended"}, nil
@@ -119,6 +122,9 @@ func (s *Supervisor) startUnit(ctx context.Context, e errand) (Outcome, error) {
 func settled(st UnitStatus) (outcome, because string) {
 	outcome = Done
 	for _, in := range st.Instances {
+		if st.Up && in.Instance > st.wanted && len(in.Runs) == 0 {
+			continue // one too many, whose queue is about to move
+		}
 		switch machine.Condition(in.State) {
 		case machine.IsReady, machine.Idle, machine.EndedWell, machine.IsPaused:
 		case machine.Backoff, machine.EndedFailed:

@@ -179,9 +179,11 @@ func (s *step) giveUp(n int, gen uint64, because string) {
 		for j := range in.Runs {
 			run := &in.Runs[j]
 			stays := i+1 == n && run.live() && run.Gen < gen
-			if j == len(in.Runs)-1 && (run.Stale || stays) {
-				s.note(i+1, run.Gen, text)
+			if run.Stale || stays {
 				run.Kept = text
+				if j == len(in.Runs)-1 {
+					s.note(i+1, run.Gen, text)
+				}
 			}
 			run.Stale = false
 		}
