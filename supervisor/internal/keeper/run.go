@@ -84,6 +84,7 @@ func (r *run) live(s *sys.Starting, err error) {
 	}
 	r.finish(main)
 	r.bury(main)
+	main.Close()
 	r.l.emptied(r)
 	r.l.Post(failed(r.id, failure))
 }
@@ -104,6 +105,8 @@ func (r *run) follow(main *sys.Process) {
 	}
 	r.l.emptied(r)
 	r.l.Post(ev)
+	runtime.Gosched() // the news goes first
+	main.Close()
 }
 
 func failed(id ID, err error) Event {
@@ -176,12 +179,12 @@ func (r *run) finish(main *sys.Process) (status sys.Status, err error) {
 	return main.Wait()
 }
 
-// bury reaps the main process, whose status is known by now.
+// bury reaps the main process, whose status is known by now. Its handle stays open.
 func (r *run) bury(main *sys.Process) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.buried = true
-	r.l.orphans.Reap(main)
+	r.l.orphans.Strike(main)
 }
 
 func (r *run) killLeaf(main int) error {

@@ -242,6 +242,12 @@ func (p *Process) waitForeign(fd int) (Status, error) {
 // Reap takes a dead child off the process table, and closes the handle. For a
 // process that is not our child it only closes.
 func (p *Process) Reap() {
+	p.reap()
+	p.Close()
+}
+
+// reap is Reap that leaves the handle open.
+func (p *Process) reap() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.reaped {
@@ -256,7 +262,6 @@ func (p *Process) Reap() {
 		_, err := waitid(unix.P_PIDFD, fd, unix.WEXITED|unix.WNOHANG)
 		return err
 	})
-	p.pidfd.Close()
 }
 
 // Close gives the handle up without waiting for the process.

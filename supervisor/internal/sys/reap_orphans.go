@@ -111,8 +111,15 @@ func (o *Orphans) Adopt(p *Process, check func() bool) bool {
 
 // Reap reaps p and forgets it.
 func (o *Orphans) Reap(p *Process) {
+	o.Strike(p)
+	p.Close()
+}
+
+// Strike is Reap that leaves p's handle open, for who has something to tell before he
+// closes it.
+func (o *Orphans) Strike(p *Process) {
 	if o == nil {
-		p.Reap()
+		p.reap()
 		return
 	}
 	// Both as one: a sweep in between would take it for an orphan, or for known who has
@@ -121,7 +128,7 @@ func (o *Orphans) Reap(p *Process) {
 	defer o.mu.Unlock()
 	delete(o.known, p.Pid)
 	o.reaped++
-	p.Reap()
+	p.reap()
 }
 
 // Abandon takes Adopt back: p may be reaped as an orphan.
