@@ -26,15 +26,13 @@ func (s *Supervisor) healPath(u *unit, k *socket, asked bool, gen uint64) {
 		return
 	}
 	hidden, inode := k.path.Hidden, k.inode
-	restored, err := k.path.Restore()
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		err = s.bindPathAgain(u, k, asked, gen, err)
-	}
+	restored, err := s.mendPath(u, k, asked, gen)
 	if err != nil {
 		k.eyed = sys.FileID{} // of interest is what lies there now
 	}
+	passing("path: about to be watched")
 	if s.watchPath(u, k); err == nil && !s.eyes(k) { // it was removed again, before it was watched
-		again, problem := k.path.Restore()
+		again, problem := s.mendPath(u, k, asked, gen)
 		s.watchPath(u, k)
 		restored, err = restored || again, problem
 	}
@@ -59,6 +57,14 @@ func (s *Supervisor) healPath(u *unit, k *socket, asked bool, gen uint64) {
 	}
 	k.lost = lost
 	s.publish(u)
+}
+
+// mendPath gives the path back, or makes all of it again.
+func (s *Supervisor) mendPath(u *unit, k *socket, asked bool, gen uint64) (restored bool, err error) {
+	if restored, err = k.path.Restore(); err != nil && !errors.Is(err, fs.ErrExist) {
+		err = s.bindPathAgain(u, k, asked, gen, err)
+	}
+	return restored, err
 }
 
 // bindPathAgain puts a new socket in the place of one that nobody can reach, if that
