@@ -151,27 +151,3 @@ func TestUnusualTypes(t *testing.T) {
 		}
 	}
 }
-
-// BenchmarkUnmarshal reads the same with and without encoding/json, in turn.
-func BenchmarkUnmarshal(b *testing.B) {
-	text, err := json.Marshal(outer{Text: "/srv/web/current/bin/web", Words: []string{"--listen", "--verbose"}, Small: 7, Big: 30_000_000_000, Flag: true,
-		One: &inner{Name: "http", Count: 3}, Many: []inner{{Name: "tcp://127.0.0.1:8080"}, {Name: "unix:///run/web.sock"}}, Raw: json.RawMessage(`[{"Held":"listen/web/http"}]`),
-		Map: map[string]int{"a": 1}, Nths: map[uint8]*inner{7: {Name: "a"}}, Nth: 1 << 40})
-	if err != nil {
-		b.Fatal(err)
-	}
-	var ours, theirs time.Duration
-	for b.Loop() {
-		for _, way := range []struct {
-			read  func([]byte, any) error
-			spent *time.Duration
-		}{{plain.Unmarshal, &ours}, {json.Unmarshal, &theirs}} {
-			began := time.Now()
-			if err := way.read(text, new(outer)); err != nil {
-				b.Fatal(err)
-			}
-			*way.spent += time.Since(began)
-		}
-	}
-	b.ReportMetric(float64(theirs)/float64(ours), "times-as-fast")
-}
