@@ -161,10 +161,11 @@ func (s *Supervisor) getSockets(w http.ResponseWriter, r *http.Request) {
 // postVerb does start, stop, restart, reload, pause, resume, and scale with
 // instances=N. It waits for the outcome, unless wait=false, at most for timeout (a duration; default 90s).
 // With prove=true the answer says too what clients met meanwhile. A request that is heard
-// again under the same request=NAME is carried out once.
+// again under the same request=NAME is carried out once, and another one under that name is refused.
 func (s *Supervisor) postVerb(w http.ResponseWriter, r *http.Request) {
 	name, verb := r.PathValue("name"), r.PathValue("verb")
 	do, ok := verbs[verb]
+	what := verb
 	if verb == "scale" {
 		n, err := strconv.Atoi(r.URL.Query().Get("instances"))
 		if err != nil {
@@ -172,11 +173,13 @@ func (s *Supervisor) postVerb(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		do, ok = func(s *Supervisor, ctx context.Context, e errand) (Outcome, error) { return s.scaleUnit(ctx, e, n) }, true
+		what = fmt.Sprintf("scale instances=%d", n)
 	}
 	if count := r.URL.Query().Get("canary"); verb == "restart" && count != "" {
 		do = func(s *Supervisor, ctx context.Context, e errand) (Outcome, error) {
 			return s.canaryUnit(ctx, e, count)
 		}
+		what = "restart canary=" + count
 	}
 	if !ok {
 		reply(w, http.StatusNotFound, &APIError{Text: fmt.Sprintf("no verb is called %q; there are start, stop, restart, reload, scale, pause, resume, promote and abort", verb)})
@@ -192,7 +195,7 @@ func (s *Supervisor) postVerb(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
-	e := errand{unit: name, wait: r.URL.Query().Get("wait") != "false", id: r.URL.Query().Get("request")}
+	e := errand{unit: name, wait: r.URL.Query().Get("wait") != "false", id: r.URL.Query().Get("request"), what: what}
 	if len(e.id) > maxErrandID {
 		reply(w, http.StatusBadRequest, &APIError{Text: fmt.Sprintf("request: longer than %d bytes", maxErrandID)})
 		return

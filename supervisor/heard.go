@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -16,11 +17,13 @@ type errand struct {
 	unit string
 	wait bool   // for the outcome
 	id   string // the client's name for this request; "": it will not be repeated
+	what string // the verb and what it was given, for people: scale instances=3
 }
 
 // A heard is an errand that was taken.
 type heard struct {
 	ID   string
+	What string `json:",omitempty"` // "": a supervisor before us did not say
 	At   time.Time
 	Upto uint64 // the newest generation there was
 }
@@ -33,13 +36,24 @@ const (
 	maxErrandID = 64
 )
 
-// recallErrand is the errand with that id, if it was taken before.
-func (u *unit) recallErrand(id string) (heard, bool) {
-	i := slices.IndexFunc(u.heard, func(h heard) bool { return h.ID == id })
-	if id == "" || i < 0 {
-		return heard{}, false
+// recallErrand is the errand as it was taken before, if it was. What another one has been
+// called is no name for it: it would be answered and never carried out.
+func (s *Supervisor) recallErrand(e errand) (h heard, again bool, err error) {
+	if e.id == "" {
+		return h, false, nil
 	}
-	return u.heard[i], true
+	for _, u := range s.units {
+		i := slices.IndexFunc(u.heard, func(h heard) bool { return h.ID == e.id })
+		if i < 0 {
+			continue
+		}
+		h = u.heard[i]
+		if u.conf.Name != e.unit || h.What != "" && h.What != e.what {
+			return h, false, fmt.Errorf("request %q was `%s` of unit %s before; give this one another name", e.id, h.What, u.conf.Name)
+		}
+		return h, true, nil
+	}
+	return h, false, nil
 }
 
 // noteErrand remembers an errand; the unit is then to be saved.

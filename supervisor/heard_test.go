@@ -1,6 +1,8 @@
 package supervisor
 
 import (
+	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -198,4 +200,36 @@ func TestErrandHeardTwice(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A name that was given to one request is not taken for another: that would be answered
+// and never carried out.
+func TestRequestNameOfAnotherErrandIsRefused(t *testing.T) {
+	f := newFixture(t, "one", onDemand, "two", onDemand)
+	c := NewClient(filepath.Join(f.dir, "run"))
+	ask := func(what, wanted string) {
+		t.Helper()
+		var out Outcome
+		err := c.send(t.Context(), "POST", "/v1/units/"+what, nil, &out)
+		refused := &APIError{}
+		switch {
+		case wanted == "" && err != nil:
+			t.Errorf("%s: %v", what, err)
+		case wanted != "" && (!errors.As(err, &refused) || refused.Status != http.StatusConflict || !strings.Contains(refused.Text, wanted)):
+			t.Errorf("%s: %+v, %v; want a conflict with %q", what, out, err, wanted)
+		}
+	}
+	ask("one/scale?instances=2&request=a", "")
+	ask("one/scale?instances=3&request=b", "")
+	f.crash()
+	f.start()
+	ask("one/scale?instances=3&request=b&timeout=30s", "")
+	ask("one/scale?instances=2&request=b", "`scale instances=3` of unit one")
+	ask("one/stop?request=a", "`scale instances=2` of unit one")
+	ask("two/stop?request=a", "of unit one")
+	ask("one/restart?canary=1&request=c", "")
+	ask("one/restart?request=c", "`restart canary=1`")
+	if one, two := f.unit("one"), f.unit("two"); len(one.Instances) != 4 || !one.Up || !two.Up {
+		t.Errorf("%+v, %+v: what was refused was done", one, two)
+	}
 }

@@ -56,10 +56,10 @@ func (s *Supervisor) wish(ctx context.Context, e errand, event func(*unit) (mach
 			return errors.New("sockd is stopping")
 		}
 		var again bool
-		if h, again = u.recallErrand(e.id); again {
-			return nil
+		if h, again, err = s.recallErrand(e); again || err != nil {
+			return err
 		}
-		h = heard{ID: e.id, At: time.Now(), Upto: u.machine.LastGen}
+		h = heard{ID: e.id, What: e.what, At: time.Now(), Upto: u.machine.LastGen}
 		ev, err := event(u)
 		if err != nil {
 			return err
