@@ -290,7 +290,7 @@ func (w *wire) receive() (n int, fds []int, err error) {
 	switch {
 	case err != nil:
 		return 0, nil, err
-	case result == unix.ECONNRESET || result == nil && n == 0 && oobn == 0:
+	case result == nil && n == 0 && oobn == 0:
 		return 0, nil, net.ErrClosed
 	case result != nil:
 		return 0, nil, result
@@ -323,7 +323,9 @@ func (w *wire) receiveNow(uintptr) bool {
 		if g.n, g.err = int(n), nil; errno != 0 {
 			g.n, g.err = 0, errno
 		}
-		if errno != unix.EINTR {
+		// The other side may have died with something unread: the kernel says that first, and
+		// once (unix_release_sock), and then gives what it had said before.
+		if errno != unix.EINTR && errno != unix.ECONNRESET {
 			return errno != unix.EAGAIN
 		}
 	}

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"net"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -93,5 +94,23 @@ func TestCloseEndsAWriter(t *testing.T) {
 		if _, err := b.read(); err != nil {
 			break
 		}
+	}
+}
+
+// Who dies with news unread is heard to his last word: what he had saved and acknowledged
+// is so.
+func TestLastWordsOfWhoHasNotReadAll(t *testing.T) {
+	a, b := wires(t)
+	for _, w := range []*wire{a, b} {
+		if err := w.write(message{op: opAgain}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.close()
+	if m, err := a.read(); err != nil || m.op != opAgain {
+		t.Errorf("heard %v, %v", m, err)
+	}
+	if m, err := a.read(); err != net.ErrClosed {
+		t.Errorf("then %v, %v", m, err)
 	}
 }
