@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/supervisor/internal/machine"
 )
 
 // ifEnded ends the supervisor when an essential unit has ended for good, and
@@ -14,13 +15,39 @@ func (s *Supervisor) ifEnded(u *unit) {
 		return
 	}
 	if sv := u.conf.Service; sv != nil && sv.Essential && !s.stopping && u.machine.EndedForGood() {
-		s.ended = &ExitError{Unit: u.conf.Name, Code: u.lastCode}
-		s.log.Warn("essential unit ended", "unit", u.conf.Name, "code", u.lastCode)
+		s.ended = &ExitError{Unit: u.conf.Name, Code: u.exitCode()}
+		s.log.Warn("essential unit ended", "unit", u.conf.Name, "code", s.ended.Code)
 		s.stopAll("essential unit " + u.conf.Name + " has ended")
 	}
 	if u.gone() {
 		s.parting = append(s.parting, u)
 	}
+}
+
+// An endCode is what an instance's last run ended with of those that nobody had asked to.
+type endCode struct {
+	Code int             // as shells have it: 128 and the signal, 127 of one that could not be started
+	At   machine.Instant // when that was heard; 0: it is not known
+}
+
+// noteCode notes what a run has ended with, unless it was told to leave. One that the
+// machine has no more was noted before a crash.
+func (s *Supervisor) noteCode(r *run, code int) {
+	if m := r.unit.machineRun(r.id); m != nil && !m.Asked {
+		r.unit.codes[r.id.Instance-1] = endCode{code, s.now()}
+	}
+}
+
+// exitCode is what a unit that has ended for good has ended with: that of the instance
+// which failed first, and 0 only if all have ended well.
+func (u *unit) exitCode() int {
+	var first endCode
+	for i := range u.machine.Instances {
+		if c := u.codes[i]; c.Code != 0 && (first.Code == 0 || c.At < first.At) {
+			first = c
+		}
+	}
+	return first.Code
 }
 
 // forgetGone forgets units that have gone, once all news of them is acknowledged: until

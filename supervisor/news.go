@@ -138,9 +138,7 @@ func (s *Supervisor) exited(u *unit, r *run, ev keeper.Event) machine.Event {
 	if ev.Signal != 0 {
 		code = 128 + ev.Signal
 	}
-	if !u.asked(r.id) {
-		u.lastCode = code
-	}
+	s.noteCode(r, code)
 	exit := *exitOf(ev, cause)
 	if i := r.id.Instance - 1; i < len(u.lastExit) {
 		if last := u.lastExit[i]; last.Gen == exit.Gen { // saved before a crash, and not acknowledged

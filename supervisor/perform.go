@@ -199,9 +199,7 @@ func (r *run) held(what string) string { return what + "/" + r.id.String() }
 func (s *Supervisor) spawnFailed(r *run, stage, text string) machine.Event {
 	because := stage + ": " + text
 	s.tell(Event{Unit: r.id.Unit, Instance: r.id.Instance, Gen: r.id.Gen, What: "not started", Because: because})
-	if !r.unit.asked(r.id) {
-		r.unit.lastCode = 127
-	}
+	s.noteCode(r, 127)
 	s.canaryExit(r.unit, r, because)
 	s.letGo(r)
 	return machine.SpawnFailed{Instance: r.id.Instance, Gen: r.id.Gen, Because: because, Jitter: rand.Float64()}

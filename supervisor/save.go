@@ -24,7 +24,7 @@ type savedUnit struct {
 	New       bool            `json:",omitempty"` // its life has not begun: sockets may be held, nothing was started
 
 	// For people.
-	LastCode int                  `json:",omitempty"`
+	LastCode int                  `json:",omitempty"` // the whole unit's: a version that knows no code of a place goes by it
 	Places   []savedPlace         `json:",omitempty"` // per instance
 	Runs     map[uint64]savedFact `json:",omitempty"` // by generation
 }
@@ -35,6 +35,7 @@ type savedPlace struct {
 	Since    time.Time
 	LastExit *ExitStatus `json:",omitempty"`
 	Exits    []ExitCount `json:",omitempty"`
+	Code     endCode     `json:",omitzero"`
 }
 
 // A savedFact is what people want to know of a run, and whose word counts as its own.
@@ -132,12 +133,12 @@ func (s *Supervisor) save(u *unit) error {
 
 // saveFacts notes what people want to know, of a unit that has ever been started.
 func (u *unit) saveFacts(to *savedUnit) {
-	to.LastCode = u.lastCode
+	to.LastCode = u.exitCode()
 	if u.machine.LastGen == 0 {
 		return
 	}
 	for i := range u.starts {
-		p := savedPlace{Starts: u.starts[i], Since: u.since[i], Exits: u.exits[i]}
+		p := savedPlace{Starts: u.starts[i], Since: u.since[i], Exits: u.exits[i], Code: u.codes[i]}
 		if u.lastExit[i].Gen != 0 {
 			p.LastExit = &u.lastExit[i]
 		}
@@ -155,10 +156,13 @@ func (u *unit) saveFacts(to *savedUnit) {
 
 // recallFacts takes them up again.
 func (u *unit) recallFacts(from *savedUnit) {
-	u.lastCode, u.facts = from.LastCode, from.Runs
+	u.facts = from.Runs
 	for i, p := range from.Places {
 		if i < len(u.starts) {
 			u.starts[i], u.since[i], u.exits[i] = p.Starts, p.Since, p.Exits
+			if u.codes[i] = p.Code; p.Code.At == 0 {
+				u.codes[i].Code = from.LastCode
+			}
 			if p.LastExit != nil {
 				u.lastExit[i] = *p.LastExit
 			}

@@ -35,11 +35,11 @@ type unit struct {
 
 	canary    *canary       // under way; nil: none
 	canaryEnd string        // how the last one ended
-	lastCode  int           // of the last exit nobody asked for, as shells have it
 	starts    []int         // per instance, for people
 	since     []time.Time   // per instance: when its condition changed
 	lastExit  []ExitStatus  // per instance
 	exits     [][]ExitCount // per instance
+	codes     []endCode     // per instance
 
 	facts map[uint64]savedFact // by generation, of runs of a supervisor before us
 	ends  map[uint64]*end      // in safe mode, by generation: of runs that nobody has parted from
@@ -121,6 +121,7 @@ func (u *unit) resize() {
 		u.since = append(u.since, time.Now())
 		u.lastExit = append(u.lastExit, ExitStatus{})
 		u.exits = append(u.exits, nil)
+		u.codes = append(u.codes, endCode{})
 	}
 }
 

@@ -154,7 +154,7 @@ var serviceKeys = sync.OnceValue(func() []key[draft] {
 			meaning: "How long they are kept. `no`: while a process of the instance runs. `restart`: until the unit is stopped or has ended for good. `yes`: until the unit is removed"},
 			func(s *draft) any { return &s.FDStorePreserve }},
 		{keyInfo{name: "essential", kind: boolean, systemd: "SuccessAction= FailureAction=",
-			meaning: "sockd ends, with this service's exit code, when it has ended for good"},
+			meaning: "sockd ends, with this service's exit code, when it has ended for good; of several instances, with that of the first that failed"},
 			func(s *draft) any { return &s.Essential }},
 	}
 })
