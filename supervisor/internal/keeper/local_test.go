@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -132,6 +133,14 @@ func TestTenThousandHeld(t *testing.T) {
 	ok(t, k.Spawn(id("first", 1), process("true"))) // the first start opens /dev/null for all to come
 	next(t, k)
 	next(t, k)
+	eventually(t, "its handle, which is closed after the news, is open", func() bool {
+		list, err := os.ReadDir("/proc/self/fd")
+		ok(t, err)
+		return !slices.ContainsFunc(list, func(e os.DirEntry) bool {
+			to, _ := os.Readlink("/proc/self/fd/" + e.Name())
+			return strings.Contains(to, "pidfd")
+		})
+	})
 	before := openDescriptors(t)
 	for i := range n {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
