@@ -96,6 +96,7 @@ func TestContainerNowhereToWrite(t *testing.T) {
 	w := world{Namespaces: asPid1, Root: root, ReadOnly: true, Env: containerVariables, Args: []string{"run", "/etc/sockd"}}
 	r := w.start(t, root)
 	r.line("no control socket.*read-only")
+	r.line("web@. idle") // its sockets are open
 	inside(t, r, func() {
 		for range 2 {
 			if _, err := served("tcp", "127.0.0.1:80"); err != nil {
