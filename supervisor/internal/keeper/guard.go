@@ -64,9 +64,10 @@ const spillAfter = 3
 type guard struct {
 	Duty
 	local   *Local
-	signals chan os.Signal
-	trial   *trial  // of an upgrade; nil: own is started
-	outcome Outcome // of the last upgrade
+	signals chan os.Signal // for sockd
+	hints   chan os.Signal // SIGCHLD, and SIGPIPE, which need not be heard: never more than one waits
+	trial   *trial         // of an upgrade; nil: own is started
+	outcome Outcome        // of the last upgrade
 	told    *session
 	early   int    // deaths in a row soon after the start
 	reason  string // of the last death
@@ -79,15 +80,22 @@ type guard struct {
 // Guard keeps a supervisor running over l until one says that all is done, and
 // returns the exit code it gave. Signals that are for sockd are passed on.
 func Guard(l *Local, d Duty) (code int, err error) {
-	g := &guard{Duty: d, local: l, signals: make(chan os.Signal, 16)}
-	g.defaults()
+	g := newGuard(l, d)
 	g.listen()
 	return g.keep(g.supervise)
 }
 
-// listen hears of signals from now on.
+func newGuard(l *Local, d Duty) *guard {
+	g := &guard{Duty: d, local: l, signals: make(chan os.Signal, 16), hints: make(chan os.Signal, 1)}
+	g.defaults()
+	return g
+}
+
+// listen hears of signals from now on. What may come often has a channel of its own: while
+// we are at something else, it would take all the room that there is for an order.
 func (g *guard) listen() {
-	signal.Notify(g.signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGCHLD, unix.SIGPIPE)
+	signal.Notify(g.signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	signal.Notify(g.hints, unix.SIGCHLD, unix.SIGPIPE)
 	if os.Getpid() == 1 {
 		// The kernel spares a process 1 that has no handler; Go's runtime has handlers, which
 		// end the process, and with it the container and every socket.
@@ -95,9 +103,15 @@ func (g *guard) listen() {
 	}
 }
 
+// deafen ends that.
+func (g *guard) deafen() {
+	signal.Stop(g.signals)
+	signal.Stop(g.hints)
+}
+
 // keep sees the first supervisor to its end, and others after it until one is done.
 func (g *guard) keep(first func() (code int, done bool, err error)) (code int, err error) {
-	defer signal.Stop(g.signals)
+	defer g.deafen()
 	for next := first; ; next = g.supervise {
 		code, done, err := next()
 		if done {
@@ -288,9 +302,9 @@ func (g *guard) attend(s *session, p *sys.Process, exit <-chan string) {
 				patience.Stop()
 			}
 		case sig := <-g.signals:
-			if sig != unix.SIGCHLD {
-				g.take(sig)
-			} else if !looking {
+			g.take(sig)
+		case <-g.hints:
+			if !looking {
 				looking = true
 				stops.Reset(settle)
 			}
@@ -321,21 +335,26 @@ func (g *guard) attend(s *session, p *sys.Process, exit <-chan string) {
 	}
 }
 
-// take notes a signal that is for sockd. Two are enough to wait for a supervisor.
+// take notes a signal that is for sockd. Of each kind two are enough to wait for a
+// supervisor: one may be on its way, and a second SIGINT kills.
 func (g *guard) take(sig os.Signal) {
-	n, ok := sig.(unix.Signal)
-	if !ok || n == unix.SIGPIPE {
-		return
-	}
-	if n != unix.SIGHUP {
+	n := sig.(unix.Signal)
+	if ends(n) {
 		g.ending = true
 	}
-	if len(g.waiting) < 16 {
+	same := 0
+	for _, w := range g.waiting {
+		if w == n {
+			same++
+		}
+	}
+	if same < 2 {
 		g.waiting = append(g.waiting, n)
 	}
 }
 
-// wait lets the delay pass before the next supervisor is started.
+// wait lets the delay pass before the next supervisor is started. Who wants sockd to end
+// does not wait for it.
 func (g *guard) wait() {
 	doubled := max(g.early-1, 0)
 	if doubled >= g.SafeAfter { // services may wait for somebody who takes their output
@@ -352,8 +371,8 @@ func (g *guard) wait() {
 		case <-timer.C:
 			return
 		case sig := <-g.signals:
-			if sig != unix.SIGCHLD {
-				g.take(sig)
+			if g.take(sig); ends(sig.(unix.Signal)) {
+				return
 			}
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"os/signal"
 	"runtime"
 	"slices"
 	"strconv"
@@ -54,7 +53,7 @@ func (g *guard) handOver(s *session, p *sys.Process, file int) error {
 	all, release := sys.HoldSignals(passedOn...)
 	defer release()
 	if all { // what comes from now on waits for the next image; what came before is taken
-		signal.Stop(g.signals)
+		g.deafen()
 		defer g.listen()
 	}
 	g.hush()
@@ -94,9 +93,7 @@ func (g *guard) hush() {
 	for {
 		select {
 		case sig := <-g.signals:
-			if sig != unix.SIGCHLD {
-				g.take(sig)
-			}
+			g.take(sig)
 		default:
 			return
 		}
@@ -217,8 +214,8 @@ func resume(o Options, d Duty, h *handover) (g *guard, s *session, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	g = &guard{Duty: d, local: l, signals: make(chan os.Signal, 16), outcome: h.Guard.Outcome, ending: h.Guard.Ending}
-	g.defaults()
+	g = newGuard(l, d)
+	g.outcome, g.ending = h.Guard.Outcome, h.Guard.Ending
 	for _, sig := range h.Guard.Waiting {
 		g.waiting = append(g.waiting, unix.Signal(sig))
 	}
