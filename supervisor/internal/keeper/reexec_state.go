@@ -157,7 +157,8 @@ func (h *handover) write() (fd int, err error) {
 	return fd, nil
 }
 
-// readHandover reads what another image of this process has written into fd.
+// readHandover reads what another image of this process has written into fd. With an
+// error it returns as much as could be read, if anything: it may be enough to hand back.
 func readHandover(fd int) (*handover, error) {
 	if have, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0); err != nil || have&seals != seals {
 		return nil, errors.New("it is not sealed")
@@ -182,8 +183,8 @@ func readHandover(fd int) (*handover, error) {
 		return nil, errors.New("it is damaged")
 	}
 	h := new(handover)
-	if err := json.Unmarshal(body, h); err != nil {
-		return nil, err
+	if err := json.Unmarshal(body, h); err != nil && h.Version == StateVersion {
+		return h, err
 	}
 	return h, h.check()
 }

@@ -2,7 +2,10 @@ package keeper
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"fmt"
+	"hash/crc32"
 	"log/slog"
 	"os"
 	"strings"
@@ -130,6 +133,19 @@ func TestHandoverThatMakesNoSense(t *testing.T) {
 	} {
 		if _, err := readHandover(c.fd); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want %q", name, err, c.says)
+		}
+	}
+}
+
+// A later version may write what has another form here: the way back is found all the same.
+func TestHandoverOfAnotherFormFindsTheWayBack(t *testing.T) {
+	for version, says := range map[int]string{StateVersion: "cannot unmarshal", StateVersion + 1: "version is 2, not 1"} {
+		body := fmt.Appendf(nil, `{"Version":%d,"Runs":"none","Held":{"control":"8"},"Guard":{"Wire":7,"Before":9}}`, version)
+		text := binary.LittleEndian.AppendUint64([]byte(handoverMagic), uint64(len(body)))
+		text = append(binary.LittleEndian.AppendUint32(text, crc32.ChecksumIEEE(body)), body...)
+		h, err := readHandover(sealed(t, text, seals))
+		if err == nil || !strings.Contains(err.Error(), says) || h == nil || h.Guard.Before != 9 || h.Guard.Wire != 7 {
+			t.Errorf("version %d: %+v, %v", version, h, err)
 		}
 	}
 }
