@@ -59,7 +59,11 @@ func (g *guard) record(ev Event) {
 	run := []any{slog.String("unit", ev.ID.Unit), slog.Int("instance", ev.ID.Instance), slog.Uint64("generation", ev.ID.Gen)}
 	switch ev.Kind {
 	case Exited:
-		g.Log.Warn("exited", append(run, slog.Int("pid", ev.Pid), slog.String("because", describe(sys.Status{Code: ev.Code, Signal: ev.Signal})))...)
+		because := describe(sys.Status{Code: ev.Code, Signal: ev.Signal})
+		if ev.Err != "" { // nobody knows how
+			because = ev.Err
+		}
+		g.Log.Warn("exited", append(run, slog.Int("pid", ev.Pid), slog.String("because", because))...)
 	case SpawnFailed:
 		g.Log.Warn("not started", append(run, slog.String("because", ev.Stage+": "+ev.Err))...)
 	}

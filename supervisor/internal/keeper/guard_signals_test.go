@@ -1,9 +1,11 @@
 package keeper
 
 import (
+	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,5 +83,15 @@ func TestTheEndDoesNotWaitForTheDelay(t *testing.T) {
 	}
 	if !slices.Equal(g.waiting, []unix.Signal{unix.SIGHUP, unix.SIGTERM}) {
 		t.Errorf("waiting %v", g.waiting)
+	}
+}
+
+// An end of which nobody knows how it came is not recorded as an exit status.
+func TestRecordOfAnEndThatNobodySaw(t *testing.T) {
+	var out strings.Builder
+	g := newGuard(nil, Duty{Log: slog.New(slog.NewTextHandler(&out, nil))})
+	g.record(Event{ID: ID{"web", 2, 7}, Kind: Exited, Pid: 99, Code: -1, Err: "not our child"})
+	if !strings.Contains(out.String(), `unit=web instance=2 generation=7 pid=99 because="not our child"`) {
+		t.Error(out.String())
 	}
 }

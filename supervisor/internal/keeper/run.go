@@ -99,7 +99,7 @@ func (r *run) follow(main *sys.Process) {
 	r.l.gate.enter()
 	defer r.l.gate.leave()
 	r.bury(main)
-	ev := Event{ID: r.id, Kind: Exited, Pid: main.Pid, Code: status.Code, Signal: status.Signal, Core: status.Core, Killed: len(r.killed)}
+	ev := Event{ID: r.id, Kind: Exited, Pid: main.Pid, Code: status.Code, Signal: status.Signal, Core: status.Core, Killed: r.howMany()}
 	if err != nil {
 		ev.Code, ev.Err = -1, err.Error()
 	}
@@ -212,6 +212,13 @@ func (r *run) count(pid int) {
 		r.killed = map[int]bool{}
 	}
 	r.killed[pid] = true
+}
+
+// howMany had to be killed. Somebody who wants the end may still be counting.
+func (r *run) howMany() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.killed)
 }
 
 func (r *run) marks(main *sys.Process) sys.Mark {
