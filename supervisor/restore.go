@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"golang.org/x/sys/unix"
@@ -24,7 +25,16 @@ type doorkeeper struct {
 	serve func(net.Listener)
 	file  *os.File // inotify(7)
 	ino   uint64   // of the control socket's path
+	deaf  bool     // the folder is not watched
+	said  string   // why it could not be restored the last time; ""
 }
+
+// What could not be restored, for a full disk, a want of descriptors or another sockd that
+// has taken the folder, is tried again after doorPatience, then twice that, and so on.
+const (
+	doorPatience    = 100 * time.Millisecond
+	doorPatienceMax = 30 * time.Second
+)
 
 // keepDoor begins to look after the folder, until stop is called.
 func (s *Supervisor) keepDoor(dir *runtimeDir, inv keeper.Inventory, ln net.Listener, serve func(net.Listener)) (stop func()) {
@@ -35,7 +45,9 @@ func (s *Supervisor) keepDoor(dir *runtimeDir, inv keeper.Inventory, ln net.List
 	}
 	d := &doorkeeper{s: s, dir: dir, ln: ln, serve: serve, file: file}
 	d.ino, _ = inodeAt(d.control())
-	d.look()
+	if err := d.look(); err != nil {
+		s.log.Warn("runtime folder not watched", "err", err)
+	}
 	go d.keep()
 	return func() { s.closeInotify(doorHeld, file) }
 }
@@ -43,33 +55,53 @@ func (s *Supervisor) keepDoor(dir *runtimeDir, inv keeper.Inventory, ln net.List
 func (d *doorkeeper) control() string { return filepath.Join(d.dir.path, ControlSocket) }
 
 // look watches the folder that is there now.
-func (d *doorkeeper) look() {
+func (d *doorkeeper) look() error {
 	raw, err := d.file.SyscallConn()
 	if err == nil {
 		raw.Control(func(fd uintptr) {
 			_, err = unix.InotifyAddWatch(int(fd), d.dir.path, unix.IN_DELETE|unix.IN_MOVED_FROM|unix.IN_DELETE_SELF|unix.IN_MOVE_SELF|unix.IN_ONLYDIR)
 		})
 	}
-	if err != nil {
-		d.s.log.Warn("runtime folder not watched", "err", err)
+	if d.deaf = err != nil; d.deaf {
+		return fmt.Errorf("not watched: %w", err)
+	}
+	return nil
+}
+
+// keep restores after each change that matters. After a try that has failed it waits, and
+// hears of nothing meanwhile: what the try has done is no reason for another one.
+func (d *doorkeeper) keep() {
+	buf := make([]byte, 16<<10)
+	wait := time.Duration(0)
+	for heard := false; ; heard = true {
+		var err error
+		if d.deaf || d.gone() || heard && d.lost() {
+			err = d.s.askSafe(context.Background(), d.restore)
+		}
+		if err == nil {
+			if wait = 0; !d.hear(buf) {
+				return
+			}
+			continue
+		}
+		wait = min(max(2*wait, doorPatience), doorPatienceMax)
+		select {
+		case <-time.After(wait):
+		case <-d.s.quit:
+			return
+		}
 	}
 }
 
-// keep restores after each change that matters.
-func (d *doorkeeper) keep() {
-	buf := make([]byte, 16<<10)
-	for heard := false; ; heard = true {
-		if d.gone() || heard && d.lost() {
-			d.s.ask(context.Background(), d.restore)
+// hear waits for a change that matters; it is false at the end.
+func (d *doorkeeper) hear(buf []byte) bool {
+	for {
+		n, err := d.file.Read(buf)
+		if err != nil {
+			return false
 		}
-		for {
-			n, err := d.file.Read(buf)
-			if err != nil {
-				return
-			}
-			if concerns(buf[:n]) {
-				break
-			}
+		if concerns(buf[:n]) {
+			return true
 		}
 	}
 }
@@ -114,18 +146,26 @@ func (d *doorkeeper) restore() error {
 		return nil
 	}
 	var err error
-	because := "the control socket or the lock"
+	because := ""
 	switch {
 	case d.gone():
+		because = "the control socket or the lock"
 		err = d.reopen()
 	case d.lost():
 		because = "a record"
-		err = d.s.keepRecords(d.dir)
-	default:
-		return nil
+		err = d.record()
+	}
+	if err == nil && d.deaf {
+		err = d.look()
 	}
 	if err != nil {
-		d.s.log.Error("runtime folder lost", "path", d.dir.path, "err", err)
+		if text := err.Error(); text != d.said {
+			d.said = text
+			d.s.log.Error("runtime folder lost", "path", d.dir.path, "err", err)
+		}
+		return err
+	}
+	if d.said = ""; because == "" {
 		return nil
 	}
 	d.s.log.Warn("runtime folder restored", "path", d.dir.path, "because", "somebody has removed "+because)
@@ -138,11 +178,11 @@ func (d *doorkeeper) reopen() error {
 	if err := d.dir.make(d.s.keeper); err != nil {
 		return fmt.Errorf("runtime folder: %w", err)
 	}
-	d.look()
+	d.look() // if that fails it is tried again at the end
 	var lock unix.Stat_t
 	unix.Fstat(d.dir.lock, &lock)
 	if there, _ := inodeAt(filepath.Join(d.dir.path, lockName)); there != lock.Ino {
-		if err := d.dir.take(d.s.keeper, d.s.pid()); err != nil {
+		if err := d.dir.take(d.s.keeper, d.s.pid(), tryLock); err != nil { // the loop does not wait for others
 			return err
 		}
 	}
@@ -154,7 +194,16 @@ func (d *doorkeeper) reopen() error {
 	go d.serve(ln)
 	d.ln.Close()
 	d.ln = ln
-	return d.s.keepRecords(d.dir)
+	return d.record()
+}
+
+// record writes the records.
+func (d *doorkeeper) record() error {
+	if err := d.s.keepRecords(d.dir); err != nil {
+		return err
+	}
+	_, err := inodeAt(filepath.Join(d.dir.path, socketsName))
+	return err
 }
 
 // inodeAt is the inode of what lies at path; 0 if there is nothing.

@@ -69,7 +69,7 @@ func (s *Supervisor) openRuntimeDir(inv keeper.Inventory) (*runtimeDir, error) {
 		d.lock = fd
 		return d, nil
 	}
-	if err := d.take(s.keeper, s.pid()); err != nil {
+	if err := d.take(s.keeper, s.pid(), lockFile); err != nil {
 		d.removeMade()
 		if s.pid() == 1 && errors.Is(err, unix.EROFS) { // it is there to serve, and no second one can come
 			s.log.Warn("no control socket: sockd cannot be asked anything; mount memory at "+filepath.Dir(d.path), "err", err)
@@ -144,10 +144,10 @@ func (d *runtimeDir) make(k keeper.Keeper) error {
 const beginnings = 100
 
 // take makes and locks the folder, or says who has.
-func (d *runtimeDir) take(k keeper.Keeper, pid int) error {
+func (d *runtimeDir) take(k keeper.Keeper, pid int, lock func(fd int) error) error {
 	name := filepath.Join(d.path, lockName)
+	fd := -1
 	for try := 1; ; try++ {
-		fd := -1
 		err := d.make(k)
 		if err == nil {
 			passing("runtime folder: made")
@@ -161,41 +161,43 @@ func (d *runtimeDir) take(k keeper.Keeper, pid int) error {
 		if err != nil {
 			return fmt.Errorf("runtime folder: %w", err)
 		}
-		if err := lockFile(fd); err != nil {
+		if err := lock(fd); err != nil {
 			defer unix.Close(fd)
 			return fmt.Errorf("%s is in use by %s; stop that one, or choose another folder with --runtime-dir", d.path, ownerIn(fd))
 		}
 		// The one before may have removed the file between our open and our lock.
 		var ours, there unix.Stat_t
 		if unix.Fstat(fd, &ours) == nil && unix.Stat(name, &there) == nil && ours.Ino == there.Ino && ours.Dev == there.Dev {
-			d.lock = fd
 			break
 		}
 		unix.Close(fd)
 	}
 	// For people; the lock counts, also on a full disk.
-	unix.Ftruncate(d.lock, 0)
-	unix.Pwrite(d.lock, []byte(strconv.Itoa(pid)+"\n"), 0)
-	if err := k.Hold(lockHeld, d.lock); err != nil {
-		unix.Close(d.lock)
+	unix.Ftruncate(fd, 0)
+	unix.Pwrite(fd, []byte(strconv.Itoa(pid)+"\n"), 0)
+	if err := k.Hold(lockHeld, fd); err != nil {
+		unix.Close(fd)
 		return fmt.Errorf("runtime folder: %w", err)
 	}
+	d.lock = fd
 	return nil
 }
 
-const (
-	// lockPatience is how long a keeper may take to die that has been killed just now:
-	// on a busy machine it must first get a processor.
-	lockPatience = 2 * time.Second
-	// deadPatience is how long the supervisor of a dead keeper may take to notice: it
-	// has the lock too.
-	deadPatience = 30 * time.Second
-)
+// lockPatience is how long a keeper may take to die that has been killed just now: on a
+// busy machine it must first get a processor. A test has more.
+var lockPatience = 2 * time.Second
+
+// deadPatience is how long the supervisor of a dead keeper may take to notice: it has the
+// lock too.
+const deadPatience = 30 * time.Second
+
+// tryLock locks the runtime folder, if nobody has.
+func tryLock(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) }
 
 // lockFile locks the runtime folder. It waits a moment for whoever has it, and
 // longer if the keeper that is named there dies.
 func lockFile(fd int) error {
-	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	err := tryLock(fd)
 	pid := pidIn(fd)
 	if err == nil || pid == 0 {
 		return err

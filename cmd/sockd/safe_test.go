@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -181,11 +182,16 @@ func TestSafeModeSpills(t *testing.T) {
 	t.Logf("promise N6: of %d bytes %d are there and %d were told to be lost, after supervisors had died in safe mode", all, there, thrown)
 }
 
-// An upgrade is a way out of safe mode: another version may not have the fault.
+// An upgrade is a way out of safe mode: another version may not have the fault. Where
+// somebody has removed the control socket, it is made again in safe mode too.
 func TestSafeModeEndsWithAnUpgrade(t *testing.T) {
 	t.Parallel()
 	s := safeMode(t, talkUnits)
 	s.ask(1)
+	if err := os.Remove(filepath.Join(s.dir, "run", "control.sock")); err != nil {
+		t.Fatal(err)
+	}
+	s.line("runtime folder restored")
 	if _, errs, code := verb(t, s.dir, "restart", "web"); code != exitFailed || !strings.Contains(errs, "safe mode: ") {
 		t.Errorf("restart in safe mode: %d %s", code, errs)
 	}
