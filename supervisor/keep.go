@@ -26,8 +26,8 @@ import (
 // A Care says how a keeper looks after its supervisors. Its zero value is right for
 // everybody but tests.
 type Care struct {
-	// Watchdog is how long a supervisor may be stopped, or take no notice of news,
-	// before it is killed and followed by another. Default 10s.
+	// Watchdog is how long a supervisor may take no notice of news before it is killed
+	// and followed by another. Default 10s. One that is stopped is so after 0.5s.
 	Watchdog time.Duration
 	// Steady is how long a supervisor must have lived for its death to count as the
 	// first. Default 10s.

@@ -24,16 +24,13 @@ var (
 	chaosSeed = flag.Uint64("chaos-seed", 0, "TestChaos: what chance is made of; 0 picks one")
 )
 
-// The times of the chaos test: a supervisor that is stopped is killed after this.
-const stoppedPatience = time.Second
-
 // chaosCare is what a keeper in the chaos test is told by its environment: each death
 // counts as the first, since a thousand of them are wanted.
 func chaosCare() supervisor.Care {
 	if os.Getenv("CHAOS_CARE") == "" {
 		return supervisor.Care{}
 	}
-	return supervisor.Care{Watchdog: stoppedPatience, Steady: time.Nanosecond}
+	return supervisor.Care{Steady: time.Nanosecond}
 }
 
 // The test binary is a service, or a keeper that is impatient, before TestMain looks.
@@ -394,6 +391,6 @@ func (c *chaos) end() {
 	t.Logf("promise N6: %d lines, %d missing, %d twice over %d deaths of supervisors", lines, len(missing), c.record.twice, *rounds)
 	t.Logf("the longest that a zombie was seen: %v", w.zombie.Round(time.Millisecond))
 	t.Logf("promise N8: nothing left but %d things", len(left))
-	t.Logf("control while a supervisor was stopped for %v: %s", stoppedPatience, spread(w.waited))
+	t.Logf("control while a supervisor was stopped, until it was killed: %s", spread(w.waited))
 	t.Logf("promise N9: control %s; asked again %d times; next supervisor answers: %s", spread(w.asked), w.again, spread(c.answers))
 }

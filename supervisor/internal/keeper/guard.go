@@ -25,9 +25,12 @@ type Duty struct {
 	// Drain returns when what was logged has been written, or cannot be. Nil: it is.
 	Drain func()
 
-	// Watchdog is how long a supervisor may be stopped, or leave news without an
-	// acknowledgement, before it is killed. Default 10s.
+	// Watchdog is how long a supervisor may leave news without an acknowledgement
+	// before it is killed. Default 10s.
 	Watchdog time.Duration
+	// Stopped is how long it may be stopped (SIGSTOP) before it is killed: it answers
+	// nobody meanwhile. Default 500ms.
+	Stopped time.Duration
 	// Delay is the wait before a supervisor is started again that died within Steady
 	// of its start; it doubles up to DelayMax. Defaults 10ms, 10s and 10s.
 	Delay, DelayMax, Steady time.Duration
@@ -145,6 +148,7 @@ func (g *guard) defaults() {
 		}
 	}
 	set(&g.Watchdog, 10*time.Second)
+	set(&g.Stopped, 500*time.Millisecond)
 	set(&g.Delay, 10*time.Millisecond)
 	set(&g.DelayMax, 10*time.Second)
 	set(&g.Steady, 10*time.Second)
@@ -311,15 +315,17 @@ func (g *guard) attend(s *session, p *sys.Process, exit <-chan string) {
 		case <-stops.C:
 			looking = false
 			if now := p.Stopped(); now != stopped {
-				if stopped = now; stopped {
-					patience.Reset(g.Watchdog)
-				} else if unheard == 0 || g.safe {
-					patience.Stop()
-				}
+				stopped = now
+				g.beginPatience(patience, stopped, unheard)
 			}
 		case <-patience.C:
+			if stopped && !p.Stopped() { // we were stopped too, and have come back with it
+				stopped = false
+				g.beginPatience(patience, stopped, unheard)
+				continue
+			}
 			if killed = "it took no notice of news for " + g.Watchdog.String(); stopped {
-				killed = "it was stopped for " + g.Watchdog.String()
+				killed = "it was stopped for " + g.Stopped.String()
 			}
 			g.Log.Error("supervisor killed", slog.Int("pid", p.Pid), slog.String("because", killed))
 			p.Signal(unix.SIGKILL)
@@ -332,6 +338,18 @@ func (g *guard) attend(s *session, p *sys.Process, exit <-chan string) {
 		case g.reason = <-exit:
 			return
 		}
+	}
+}
+
+// beginPatience begins anew to be patient with a supervisor that has been stopped or goes on.
+func (g *guard) beginPatience(patience *time.Timer, stopped bool, unheard int) {
+	switch {
+	case stopped:
+		patience.Reset(g.Stopped)
+	case unheard > 0 && !g.safe:
+		patience.Reset(g.Watchdog)
+	default:
+		patience.Stop()
 	}
 }
 
