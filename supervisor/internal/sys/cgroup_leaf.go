@@ -95,24 +95,45 @@ func (l *Leaf) Has(pid int) bool {
 	return ok && below && (rest == "" || rest[0] == '/')
 }
 
+// killFile is where one write kills a cgroup. A variable for tests.
+var killFile = "cgroup.kill"
+
 // Kill sends SIGKILL to everything in the leaf and below, also to what is frozen,
 // stopped or just being forked. It does not wait.
 func (l *Leaf) Kill() error {
-	err := writeFile(l.dir+"/cgroup.kill", "1")
+	err := writeFile(l.dir+"/"+killFile, "1")
 	if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	// Before Linux 5.14. What is forked meanwhile is found by the next call.
-	pids, err := l.Procs()
-	for _, pid := range pids {
-		if p, err := Open(pid); err == nil {
-			if l.Has(pid) {
-				p.Signal(unix.SIGKILL)
+	return l.killEach() // before Linux 5.14
+}
+
+// killEach kills one after the other until there is nobody new: who is about to die
+// forks no more, and nothing would tell of what was forked before that. Frozen first
+// (Linux 5.2), they do not fork faster than they are found; they die all the same.
+func (l *Leaf) killEach() error {
+	writeFile(l.dir+"/cgroup.freeze", "1")
+	seen := map[int]bool{}
+	for fresh := true; fresh; {
+		fresh = false
+		pids, err := l.Procs()
+		if err != nil {
+			return err
+		}
+		for _, pid := range pids {
+			if seen[pid] {
+				continue
 			}
-			p.Close()
+			seen[pid], fresh = true, true
+			if p, err := Open(pid); err == nil {
+				if l.Has(pid) {
+					p.Signal(unix.SIGKILL)
+				}
+				p.Close()
+			}
 		}
 	}
-	return err
+	return nil
 }
 
 // Empty tells whether no living process is in the leaf or below it.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -105,6 +106,47 @@ func TestLeaf(t *testing.T) {
 		}
 		if leaf.KillAll() == nil || leaf.Kill() == nil {
 			t.Error("killed in a leaf that has gone")
+		}
+	}
+}
+
+// Before Linux 5.14 processes are killed one by one; those that fork meanwhile, and are
+// gone before anybody has seen them, do not escape.
+func TestLeafWithoutKill(t *testing.T) {
+	c := openCgroup(t)
+	defer func(name string) { killFile = name }(killFile)
+	killFile = "not.there"
+	for range 5 {
+		leaf, err := c.NewLeaf()
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := filepath.Join(t.TempDir(), "begun")
+		if err := unix.Mkfifo(begun, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := spec("sh", "-c", `hop() { hop & }; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do hop; done; echo >`+begun+`; sleep 1000`)
+		s.Leaf = leaf
+		child := begin(t, s)
+		leaf.Born()
+		if _, err := os.ReadFile(begun); err != nil { // until they hop
+			t.Fatal(err)
+		}
+		killed := make(chan error, 1)
+		go func() { killed <- leaf.KillAll() }()
+		select {
+		case err := <-killed:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(time.Minute):
+			t.Error("somebody has escaped")
+			writeFile(leaf.dir+"/cgroup.kill", "1")
+			<-killed
+		}
+		child.Reap()
+		if err := leaf.Remove(); err != nil {
+			t.Error(err)
 		}
 	}
 }
