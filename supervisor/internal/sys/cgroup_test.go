@@ -110,6 +110,23 @@ func TestLeaf(t *testing.T) {
 	}
 }
 
+// hoppers starts a shell whose children each have a child and end, without end, and
+// returns when they do.
+func hoppers(t *testing.T, leaf *Leaf) *Starting {
+	t.Helper()
+	begun := filepath.Join(t.TempDir(), "begun")
+	if err := unix.Mkfifo(begun, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := spec("sh", "-c", `hop() { hop & }; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do hop; done; echo >`+begun+`; sleep 1000`)
+	s.Leaf = leaf
+	child := begin(t, s)
+	if _, err := os.ReadFile(begun); err != nil {
+		t.Fatal(err)
+	}
+	return child
+}
+
 // Before Linux 5.14 processes are killed one by one; those that fork meanwhile, and are
 // gone before anybody has seen them, do not escape.
 func TestLeafWithoutKill(t *testing.T) {
@@ -121,17 +138,8 @@ func TestLeafWithoutKill(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		begun := filepath.Join(t.TempDir(), "begun")
-		if err := unix.Mkfifo(begun, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s := spec("sh", "-c", `hop() { hop & }; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do hop; done; echo >`+begun+`; sleep 1000`)
-		s.Leaf = leaf
-		child := begin(t, s)
+		child := hoppers(t, leaf)
 		leaf.Born()
-		if _, err := os.ReadFile(begun); err != nil { // until they hop
-			t.Fatal(err)
-		}
 		killed := make(chan error, 1)
 		go func() { killed <- leaf.KillAll() }()
 		select {

@@ -103,21 +103,33 @@ func readSmall(name string, b []byte) int {
 // A snapshot is one look at all processes.
 type snapshot map[int]*stat
 
-// lookAround looks at every process. It lists them again and again until there is
-// no new one: a process may fork after it was listed and die before it was looked
-// at, and its child must not be missed.
+// mostLists is how often all processes are listed in one look. On a busy machine there
+// are new ones in each list, without end, which are nobody's business here.
+const mostLists = 64
+
+// lookAround looks at every process.
 func lookAround() (snapshot, error) {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	snap := snapshot{}
-	for fresh := true; fresh; {
+	return lookAt(func() ([]string, error) {
 		if _, err := dir.Seek(0, io.SeekStart); err != nil {
 			return nil, err
 		}
-		names, err := dir.Readdirnames(-1)
+		return dir.Readdirnames(-1)
+	})
+}
+
+// lookAt looks at the processes that are listed, which it asks for again and again until
+// there is no new one: a process may fork after it was listed and die before it was
+// looked at, and its child must not be missed.
+func lookAt(list func() (names []string, err error)) (snapshot, error) {
+	snap := snapshot{}
+	fresh := true
+	for lists := 0; fresh && lists < mostLists; lists++ {
+		names, err := list()
 		if err != nil {
 			return nil, err
 		}
