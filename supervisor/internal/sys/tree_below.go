@@ -92,7 +92,7 @@ func childrenOf(pid int) ([]int, error) {
 	dir := "/proc/" + strconv.Itoa(pid)
 	threads, err := os.ReadDir(dir + "/task")
 	if err != nil {
-		return nil, nil
+		return nil, unlessGone(err)
 	}
 	var pids []int
 	for _, t := range threads {
@@ -100,8 +100,22 @@ func childrenOf(pid int) ([]int, error) {
 		if errors.Is(err, os.ErrNotExist) && pid == os.Getpid() && t.Name() == strconv.Itoa(pid) {
 			return nil, errNoChildren // our first thread cannot have gone
 		}
+		if err = unlessGone(err); err != nil {
+			return nil, err
+		}
 	}
 	return pids, nil
+}
+
+// unlessGone keeps of an error what does not mean that the process, or the thread, has
+// ended: it may have children that could not be listed for want of descriptors or memory.
+func unlessGone(err error) error {
+	for _, short := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+		if errors.Is(err, short) {
+			return err
+		}
+	}
+	return nil
 }
 
 // appendNumbers reads a file of numbers with blanks between them. It makes no garbage
