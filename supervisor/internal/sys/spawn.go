@@ -53,9 +53,31 @@ func Start(s *Spec) (*Starting, error) {
 	return child, nil
 }
 
-var devNull = sync.OnceValues(func() (int, error) {
-	return unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
-})
+var null = opened{name: "/dev/null"}
+
+// devNull is the null device. Whoever could not have it, for want of descriptors say, may
+// have it the next time.
+func devNull() (int, error) { return null.get() }
+
+// An opened is a file that is opened when it is first wanted, and stays.
+type opened struct {
+	name string
+	mu   sync.Mutex
+	file int // its descriptor and 1
+}
+
+func (o *opened) get() (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.file == 0 {
+		fd, err := unix.Open(o.name, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return -1, err
+		}
+		o.file = fd + 1
+	}
+	return o.file - 1, nil
+}
 
 func start(s *Spec) (*Starting, error) {
 	job, err := sealedJob(&s.Job)

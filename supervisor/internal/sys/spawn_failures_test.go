@@ -135,3 +135,22 @@ func TestWaysAgreeOnTheKilled(t *testing.T) {
 		t.Errorf("%v, %+v", b.failure, b.status)
 	}
 }
+
+// What could not be opened once is tried again, and what is open stays so.
+func TestOpenedAgain(t *testing.T) {
+	o := opened{name: filepath.Join(t.TempDir(), "null")}
+	if fd, err := o.get(); !errors.Is(err, unix.ENOENT) {
+		t.Fatal(fd, err)
+	}
+	if err := os.WriteFile(o.name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first, err := o.get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(first)
+	if again, err := o.get(); err != nil || again != first {
+		t.Error(first, again, err)
+	}
+}
