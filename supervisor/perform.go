@@ -75,6 +75,10 @@ func (s *Supervisor) watchSocket(u *unit, k *socket) {
 	}
 	if err := s.watch.Arm(k.fd, k.key); err != nil {
 		s.log.Error("not watched", "unit", u.conf.Name, "socket", k.where(), "err", err)
+		key := k.key
+		s.tryAgain(func() bool {
+			return k.key != key || !u.has(k) || !u.watches(k.instance) || s.watch.Arm(k.fd, key) == nil
+		})
 	}
 }
 
@@ -164,12 +168,18 @@ func (s *Supervisor) openNotify(r *run, o *outfit) error {
 	return nil
 }
 
+// watchNotify begins to hear a run. Where that fails (epoll(7) may be full) it is tried
+// again: what it says meanwhile waits in its notify socket.
 func (s *Supervisor) watchNotify(r *run) error {
 	if r.notified != 0 {
 		return nil
 	}
 	r.notified = s.newKey(target{unit: r.unit, run: r})
-	return s.watch.Arm(r.notify, r.notified)
+	err := s.watch.Arm(r.notify, r.notified)
+	if err != nil {
+		s.tryAgain(func() bool { return r.notify < 0 || s.watch.Arm(r.notify, r.notified) == nil })
+	}
+	return err
 }
 
 // openLog takes the run's log pipe and hands the read end to the reader.
