@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -116,6 +117,8 @@ const maxPending = 1 << 20
 // waits, lines are dropped, and how many is said in their place.
 type async struct {
 	w       io.Writer
+	note    *slog.Logger // of how many; writes to lost
+	lost    bytes.Buffer
 	mu      sync.Mutex
 	wake    sync.Cond
 	pending []byte
@@ -126,8 +129,9 @@ type async struct {
 	writes  atomic.Int64 // how often somebody has taken something
 }
 
-func newAsync(w io.Writer) *async {
+func newAsync(w io.Writer, format string, colour bool) *async {
 	a := &async{w: w, ended: make(chan struct{})}
+	a.note = newLog(&a.lost, format, colour)
 	a.wake.L = &a.mu
 	go a.run()
 	return a
@@ -140,13 +144,19 @@ func (a *async) Write(line []byte) (int, error) {
 		a.dropped++
 		return len(line), nil
 	}
-	if a.dropped > 0 {
-		a.pending = fmt.Appendf(a.pending, "sockd | %d lines dropped: nobody read them in time\n", a.dropped)
-		a.dropped = 0
-	}
+	a.sayDropped()
 	a.pending = append(a.pending, line...)
 	a.wake.Signal()
 	return len(line), nil
+}
+
+func (a *async) sayDropped() {
+	if a.dropped > 0 {
+		a.note.Warn(fmt.Sprintf("%d lines dropped", a.dropped), slog.String("because", "nobody read them in time"))
+		a.pending = append(a.pending, a.lost.Bytes()...)
+		a.lost.Reset()
+		a.dropped = 0
+	}
 }
 
 func (a *async) run() {
@@ -154,6 +164,9 @@ func (a *async) run() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for {
+		if len(a.pending) == 0 {
+			a.sayDropped()
+		}
 		for len(a.pending) == 0 {
 			for _, d := range a.drained {
 				close(d)

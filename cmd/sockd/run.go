@@ -92,7 +92,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		if err := f.preview(cmd, args, adhoc); err != nil {
 			return err
 		}
-		out := newAsync(os.Stderr)
+		out := newAsync(os.Stderr, f.logFormat, colours(os.Stderr))
 		defer out.close()
 		care.Log = out
 		code, err := supervisor.Keep(os.Args, newLog(out, f.logFormat, colours(os.Stderr)), care)
