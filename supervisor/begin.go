@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/machine"
@@ -79,6 +80,7 @@ func (s *Supervisor) openAll(dir *runtimeDir, inv keeper.Inventory, fresh bool) 
 		}
 		s.log.Error("no control socket", "err", err)
 	}
+	s.steerUntil = time.Now().Add(steerPatience)
 	s.steerAll(inv)
 	s.dropPassed()
 	passing("begin: sockets open")

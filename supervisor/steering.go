@@ -138,6 +138,7 @@ func (s *Supervisor) openGroup(u *unit, as group, inv keeper.Inventory) {
 		return
 	}
 	options := u.flowOptions(p, as.seats)
+	options.Until = s.steerUntil
 	gr := &group{place: p, fds: fds, ours: ours, seats: as.seats, options: options}
 	if options.Held = held; !ours {
 		want, options.Held = steer.Hash, nil
@@ -150,9 +151,17 @@ func (s *Supervisor) openGroup(u *unit, as group, inv keeper.Inventory) {
 	gr.steer = g
 	s.warnFlows(u, gr)
 	for name, fd := range g.Held() {
-		if dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3); err == nil && s.keeper.Hold(prefix+name, dup) == nil {
-			gr.held = append(gr.held, prefix+name)
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		if err == nil {
+			if err = s.keeper.Hold(prefix+name, dup); err != nil {
+				unix.Close(dup)
+			}
 		}
+		if err != nil {
+			s.log.Warn("steering not held: after a crash it begins anew", "unit", u.conf.Name, "socket", p.name, "err", err)
+			continue
+		}
+		gr.held = append(gr.held, prefix+name)
 	}
 	if g.Level() == steer.Hash { // a supervisor before us may have died while one of them retired
 		for _, fd := range fds[:min(len(fds), u.instances()*gr.seats)] {
@@ -163,6 +172,9 @@ func (s *Supervisor) openGroup(u *unit, as group, inv keeper.Inventory) {
 		for _, fd := range fds {
 			steer.Lock(fd)
 		}
+	}
+	if want != steer.Hash && g.Level() != steer.EBPF && as.seats == 1 && steer.Busy(fds) {
+		s.tryAgain(func() bool { return s.steerBetter(u, gr) })
 	}
 	s.log.Debug("steered", "unit", u.conf.Name, "socket", p.name, "level", g.Level(), "because", g.Why())
 	u.groups = append(u.groups, gr)
@@ -239,6 +251,9 @@ func (s *Supervisor) rejoin(u *unit, k *socket) {
 	if g := u.groupOf(k); g != nil {
 		if err := g.steer.Join(g.at(k.instance, k.seat), k.fd); err != nil {
 			s.log.Warn("not steered", "unit", u.conf.Name, "socket", k.where(), "err", err)
+		}
+		if u.machine.Weights != nil { // while it had no socket the place was given none
+			s.setWeights(u, u.machine.Weights)
 		}
 	}
 }

@@ -80,6 +80,7 @@ type Supervisor struct {
 	stopping   bool
 	crashed    error       // it ends without any order: nothing is released or removed
 	ended      *ExitError  // an essential unit has ended for good
+	steerUntil time.Time   // until when opening a group may wait: see steerPatience
 	dir        *runtimeDir // once it has begun
 	unrecorded bool        // sockets have come or gone since record
 	spill      *spill      // safe mode: throws output away; nil: it is carried

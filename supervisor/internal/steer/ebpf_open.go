@@ -106,9 +106,12 @@ func openEBPF(s *steering, o Options) (*mapped, error) {
 		return nil, err
 	}
 	e := &mapped{s: s, maps: m}
-	if err := e.load(o.FlowTimeout, adopted); err != nil {
-		e.free()
-		return nil, err
+	if err := e.load(o, adopted); err != nil {
+		if adopted {
+			e.free() // the old program goes on with the maps
+			return nil, err
+		}
+		return nil, errors.Join(err, e.close(-1))
 	}
 	return e, nil
 }
@@ -116,7 +119,8 @@ func openEBPF(s *steering, o Options) (*mapped, error) {
 // load fills the maps before the program begins to use them. With maps that were
 // adopted it only puts a new program, which may be of another version, in the place of
 // the old one: no connection sees a difference.
-func (e *mapped) load(timeout time.Duration, adopted bool) error {
+func (e *mapped) load(o Options, adopted bool) error {
+	timeout := o.FlowTimeout
 	if timeout <= 0 {
 		timeout = defaultFlowTimeout
 	}
@@ -129,7 +133,7 @@ func (e *mapped) load(timeout time.Duration, adopted bool) error {
 		if fd < 0 {
 			continue
 		}
-		if err := e.enterFirst(place, fd); err != nil {
+		if err := e.enterFirst(place, fd, o.Until); err != nil {
 			return err
 		}
 	}
@@ -165,7 +169,7 @@ func (e *mapped) attach(fd int) error {
 // enterFirst also takes a socket away from the array of a supervisor that has died
 // with its descriptors: that lives as long as the old program is attached, and its
 // end comes some time after it is detached, without any news.
-func (e *mapped) enterFirst(place, fd int) error {
+func (e *mapped) enterFirst(place, fd int, until time.Time) error {
 	err := e.put(place, fd)
 	if !errors.Is(err, unix.EBUSY) {
 		return err
@@ -173,11 +177,29 @@ func (e *mapped) enterFirst(place, fd int) error {
 	if err := detach(fd); err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(time.Second); ; {
-		err := e.put(place, fd)
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
-			return err
-		}
+	for errors.Is(err, unix.EBUSY) && time.Now().Before(until) {
 		<-time.After(time.Millisecond)
+		err = e.put(place, fd)
 	}
+	return err
+}
+
+// Busy says whether a socket is in the array of another group, so that level EBPF cannot
+// be had: of one that is open, or of one that was given up some moments ago.
+func Busy(fds []int) bool {
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "sockd_try", Type: ebpf.ReusePortSockArray, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	if err != nil {
+		return false
+	}
+	defer m.Close()
+	for _, fd := range fds {
+		if fd < 0 {
+			continue
+		}
+		if err := m.Put(uint32(0), uint64(fd)); errors.Is(err, unix.EBUSY) {
+			return true
+		}
+		m.Delete(uint32(0)) // by hand: the map itself ends some time later
+	}
+	return false
 }

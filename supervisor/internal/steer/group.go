@@ -19,7 +19,7 @@ type Group interface {
 	// other gets something. All 0 means that nobody is there to serve: then
 	// everybody is held, spread over all places alike. Connections that are queued
 	// stay where they are. Set is a wish about places with sockets: a weight above
-	// 0 for another is [ErrNoPlace]. At level Hash unequal weights are
+	// 0 for another is [ErrNoPlace], and holds for the others all the same. At level Hash unequal weights are
 	// [ErrUnsteered], and are remembered for Flush.
 	Set(weights []int) error
 	// Flush moves the queue of a tcp socket to places with a weight, and leaves it
@@ -97,6 +97,10 @@ type Options struct {
 	// duplicated. What is of no use is made anew, except that a kernel order that
 	// does not fit the sockets (ClassicBPF) leaves level Hash.
 	Held map[string]int
+	// Until is how long Open may wait for sockets that are [Busy], as they are in the map
+	// of an earlier group that nobody holds any more: the kernel lets them go some time
+	// after that. Then, or at once where it is zero, the next level is taken.
+	Until time.Time
 }
 
 // Settle is how long after its weight became 0 a socket may still be chosen by a
@@ -136,7 +140,7 @@ func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 // ClassicBPF every change swaps the program, which a locked socket refuses.
 func (l Level) Lockable() bool { return l == EBPF || l == Hash }
 
-// Errors after which nothing has changed.
+// Errors after which nothing has changed, but as Set says.
 var (
 	ErrUnsteered   = errors.New("the kernel's hash cannot be steered: connections are held")
 	ErrLast        = errors.New("no other place with a weight could take the connections")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -125,7 +126,7 @@ func TestSuccessorWithEmptyHands(t *testing.T) {
 		"nonsense":   {"table": 0, "sockets": 1, "counts": w.fds[0]},
 	} {
 		var err error
-		w.g, err = Open(w.fds, EBPF, Options{Held: held})
+		w.g, err = Open(w.fds, EBPF, Options{Held: held, Until: time.Now().Add(10 * time.Second)})
 		must(t, err)
 		if w.g.Level() != EBPF {
 			t.Fatalf("held %s: level %s: %s", name, w.g.Level(), w.g.Why())
@@ -134,6 +135,28 @@ func TestSuccessorWithEmptyHands(t *testing.T) {
 		each(t, w)
 		drop(t, crash(t, w.g))
 	}
+}
+
+// A group whose sockets are still another's is opened at the next level at once: nobody is
+// to wait for each of many sockets. When they have been let go the best can be had.
+func TestSocketsOfAnotherGroup(t *testing.T) {
+	w := newKernelWorld(t, "tcp4", 64, EBPF, false, Options{})
+	if !Busy(w.fds[63:]) {
+		t.Error("a socket of an open group is not busy")
+	}
+	late, err := Open(w.fds, Best, Options{})
+	must(t, err)
+	if late.Level() == EBPF || !strings.Contains(late.Why(), "busy") {
+		t.Errorf("level %s, because %q", late.Level(), late.Why())
+	}
+	must(t, late.Close())
+	must(t, w.g.Close())
+	if Busy(w.fds) {
+		t.Fatal("after its group was closed a socket is busy")
+	}
+	w.g, err = Open(w.fds, Best, Options{})
+	must(t, err)
+	need(t, w.g, EBPF)
 }
 
 // Steering that nobody knows any more does not go on behind the back of level Hash.
@@ -283,7 +306,7 @@ func TestLockedGroupGetsItsProgramBack(t *testing.T) {
 			} {
 				held := end()
 				var err error
-				w.g, err = Open(w.fds, EBPF, Options{Held: held})
+				w.g, err = Open(w.fds, EBPF, Options{Held: held, Until: time.Now().Add(10 * time.Second)})
 				must(t, err)
 				drop(t, held)
 				if w.g.Level() != EBPF {

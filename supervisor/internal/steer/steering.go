@@ -56,13 +56,18 @@ func (g *steering) Set(weights []int) error {
 		if w < 0 || w > maxWeight {
 			return fmt.Errorf("weight %d of place %d is not in 0..%d", w, place, maxWeight)
 		}
-		if w > 0 && !g.has(place) {
-			return fmt.Errorf("place %d: %w", place, ErrNoPlace)
-		}
 	}
 	wish := make([]int, len(g.fds))
-	copy(wish, weights)
-	return g.set(wish)
+	var problems []error
+	for place, w := range weights {
+		switch {
+		case g.has(place):
+			wish[place] = w
+		case w > 0:
+			problems = append(problems, fmt.Errorf("place %d: %w", place, ErrNoPlace))
+		}
+	}
+	return errors.Join(append(problems, g.set(wish))...)
 }
 
 // set makes a wish hold, or changes nothing.
