@@ -77,6 +77,26 @@ func TestEnvironmentFiles(t *testing.T) {
 	}
 }
 
+// What may stand in a file is what may stand in environment: names that only begin like
+// sockd's own are the service's.
+func TestEnvironmentFilesTakeWhatEnvironmentDoes(t *testing.T) {
+	names := []string{"LISTEN_ADDR", "WATCHDOG_MODE", "SOCKD_RUNTIME_DIR"}
+	var here, there string
+	for _, name := range names {
+		here, there = here+name+" = \"here\"\n", there+name+"=there\n"
+	}
+	for want, env := range map[string][]string{
+		"here":  environmentOf(t, "[service.environment]\n"+here),
+		"there": environmentOf(t, "environment_files = \"file\"\n", "file", there),
+	} {
+		for _, name := range names {
+			if got := value(env, name); got != want {
+				t.Errorf("%s is %q, want %q", name, got, want)
+			}
+		}
+	}
+}
+
 func TestEnvironmentFileErrors(t *testing.T) {
 	f := prepare(t, "web", "[service]\nexec = [\"/usr/bin/env\"]\nrestart = \"no\"\nenvironment_files = [\"file\"]\n")
 	path := filepath.Join(f.dir, "file")
@@ -84,6 +104,7 @@ func TestEnvironmentFileErrors(t *testing.T) {
 		{"no equals sign", "A=1\nnonsense\n", path + ":2: not NAME=value"},
 		{"no name", "=x\n", path + ":1: not NAME=value"},
 		{"ours", "A=1\n\nLISTEN_FDS=3\n", path + ":3: LISTEN_FDS is set by sockd"},
+		{"ours for some", "FDSTORE=1\n", path + ":1: FDSTORE is set by sockd"},
 		{"missing", "", "no such file"},
 		{"a FIFO", "", "is not a regular file"},
 	} {

@@ -123,8 +123,9 @@ func (u *unit) environment(account, fromFiles []string) *environ {
 	return env
 }
 
-// ours are the variables that speak of sockd's own sockets and manager, or that
-// sockd sets for each run.
+// ours are the variables of sockd's own that are not passed on: they speak of its sockets
+// and its manager. Others that begin so may be the machine's for some service, but who
+// could tell; a unit sets them itself.
 func ours(name string) bool {
 	return strings.HasPrefix(name, "LISTEN_") || strings.HasPrefix(name, "WATCHDOG_") ||
 		strings.HasPrefix(name, "SOCKD_") || name == "NOTIFY_SOCKET" || name == "FDSTORE"
@@ -188,7 +189,7 @@ func parseEnvironmentFile(path string, text []byte) ([]string, error) {
 		if !ok || !validVariable(name) {
 			return nil, fmt.Errorf("%s:%d: not NAME=value", path, n+1)
 		}
-		if ours(name) {
+		if units.Reserved(name) {
 			return nil, fmt.Errorf("%s:%d: %s is set by sockd", path, n+1, name)
 		}
 		value = strings.TrimSpace(value)

@@ -154,7 +154,7 @@ var environment = &kind{
 			switch {
 			case !isVariable(k.key):
 				at.d.add(k.at, at.path, wrong("%s is not a variable's name", quote(k.key)))
-			case slices.Contains(ours, k.key):
+			case Reserved(k.key):
 				at.d.add(k.at, at.path, wrong("sockd sets this itself"))
 			case !ok:
 				hint := ""

@@ -1,6 +1,7 @@
 package units
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -42,8 +43,12 @@ func isVariable(s string) bool {
 }
 
 // ours are set by sockd for every run; a unit cannot set them.
-var ours = []string{"LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
-	"SOCKD_UNIT", "SOCKD_INSTANCE", "SOCKD_INSTANCES", "SOCKD_GENERATION"}
+var ours = []string{"LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "FDSTORE", "WATCHDOG_USEC", "WATCHDOG_PID",
+	"SOCKD_UNIT", "SOCKD_INSTANCE", "SOCKD_INSTANCES", "SOCKD_GENERATION", "SOCKD_CONNECTION_ID_PREFIX", "SOCKD_PID"}
+
+// Reserved reports whether a variable is sockd's own: it is set for each run, or is not
+// there, and neither environment nor a file of environment_files may set it.
+func Reserved(name string) bool { return slices.Contains(ours, name) }
 
 // parseOwner reads a user or group: a name as useradd allows it, or a number.
 // Whether there is one is seen when it is used.
