@@ -48,6 +48,15 @@ func Served(t testing.TB, l *Local) *Remote {
 	return r
 }
 
+// SendDescriptor sends one over the wire that has fd.
+func SendDescriptor(fd, what int) error {
+	w, err := newWire(fd)
+	if err != nil {
+		return err
+	}
+	return w.write(message{op: opHold, fds: []int{what}})
+}
+
 // A FuzzSession takes what a supervisor may say, in one process.
 type FuzzSession struct{ s *session }
 

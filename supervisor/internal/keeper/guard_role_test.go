@@ -53,7 +53,7 @@ func guardProcess() int {
 	return code
 }
 
-var guardRoles = map[string]func() int{"mute": mute, "dying": dying}
+var guardRoles = map[string]func() int{"mute": mute, "dying": dying, "crowded": crowded}
 
 // manyRuns have more news than fits into the wire.
 const manyRuns = 600

@@ -231,7 +231,9 @@ func (w *wire) send(frame, rights []byte) error {
 		case unix.EINTR:
 		case unix.EAGAIN: // at most two threads wait here, and close ends it
 			unix.Poll([]unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLOUT}}, -1)
-		case unix.ENOBUFS: // the kernel is short of memory, and nothing tells when that is over
+		// The kernel is short of memory, or as many descriptors are on their way as this user may
+		// have open, by whomever they were sent (ETOOMANYREFS, unix(7)). Nothing tells when that is over.
+		case unix.ENOBUFS, unix.ETOOMANYREFS:
 			unix.Poll([]unix.PollFd{{Fd: int32(w.fd)}}, 10)
 		default:
 			return err
