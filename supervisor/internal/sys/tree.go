@@ -103,10 +103,6 @@ func readSmall(name string, b []byte) int {
 // A snapshot is one look at all processes.
 type snapshot map[int]*stat
 
-// mostLists is how often all processes are listed in one look. On a busy machine there
-// are new ones in each list, without end, which are nobody's business here.
-const mostLists = 64
-
 // lookAround looks at every process.
 func lookAround() (snapshot, error) {
 	dir, err := os.Open("/proc")
@@ -122,18 +118,11 @@ func lookAround() (snapshot, error) {
 	})
 }
 
-// lookAt looks at the processes that are listed, which it asks for again and again until
-// there is no new one: a process may fork after it was listed and die before it was
-// looked at, and its child must not be missed.
+// lookAt looks at the processes that are listed.
 func lookAt(list func() (names []string, err error)) (snapshot, error) {
 	snap := snapshot{}
-	fresh := true
-	for lists := 0; fresh && lists < mostLists; lists++ {
+	return snap, untilNobodyIsNew(func(int) (fresh bool, err error) {
 		names, err := list()
-		if err != nil {
-			return nil, err
-		}
-		fresh = false
 		for _, name := range names {
 			pid, err := strconv.Atoi(name)
 			if _, seen := snap[pid]; err != nil || seen {
@@ -143,8 +132,24 @@ func lookAt(list func() (names []string, err error)) (snapshot, error) {
 			s, _ := readStat(pid) // if it has gone, it belongs to nobody, but has been seen
 			snap[pid] = &s
 		}
+		return fresh, err
+	})
+}
+
+// mostLists is how often processes are listed in one look. Where others fork without end,
+// there are new ones in each list: they are not to hold up everybody who looks.
+const mostLists = 64
+
+// untilNobodyIsNew has processes listed again and again until there is no new one: a
+// process may fork after it was listed and die before it was looked at, and its child
+// must not be missed.
+func untilNobodyIsNew(list func(round int) (fresh bool, err error)) error {
+	for round := range mostLists {
+		if fresh, err := list(round); err != nil || !fresh {
+			return err
+		}
 	}
-	return snap, nil
+	return nil
 }
 
 // members lists, for each mark, the living processes of its run but for Main, the

@@ -52,11 +52,7 @@ func (o *Orphans) lookBelow(marks []Mark) (snapshot, error) {
 		}
 		return fresh, err
 	}
-	for round := 0; ; round++ {
-		if fresh, err := add(self, round); err != nil || !fresh {
-			return snap, err
-		}
-	}
+	return snap, untilNobodyIsNew(func(round int) (bool, error) { return add(self, round) })
 }
 
 // gone is one who belongs to nobody, but has been seen.
