@@ -88,10 +88,10 @@ func (s *Supervisor) bindAgain(u *unit, k *socket) error {
 			bound.Path.Remove()
 		}
 		s.keeper.Release(k.held)
-		k.fd, k.path, k.inode = -1, nil, 0
+		k.fd, k.inode = -1, 0
 		return err
 	}
-	k.fd, k.path, k.inode = bound.FD, bound.Path, inodeOf(bound.FD)
+	k.fd, k.path, k.inode, k.lost = bound.FD, bound.Path, inodeOf(bound.FD), ""
 	return nil
 }
 

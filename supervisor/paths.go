@@ -22,10 +22,10 @@ func (s *Supervisor) healPaths(u *unit, asked bool) {
 // its place helps; that is bound where no run but gen has the old one, and at an
 // operator's word, and never while clients wait in the old one.
 func (s *Supervisor) healPath(u *unit, k *socket, asked bool, gen uint64) {
-	if k.path == nil || k.fd < 0 || u.removed || s.stopping {
+	if k.path == nil || u.removed || s.stopping {
 		return
 	}
-	hidden, inode := k.path.Hidden, k.inode
+	hidden, file, inode := k.path.Hidden, k.path.FileID, k.inode
 	restored, err := s.mendPath(u, k, asked, gen)
 	if err != nil {
 		k.eyed = sys.FileID{} // of interest is what lies there now
@@ -42,12 +42,14 @@ func (s *Supervisor) healPath(u *unit, k *socket, asked bool, gen uint64) {
 		if lost = err.Error(); lost != k.lost {
 			s.log.Error("path lost", "unit", u.conf.Name, "socket", k.where(), "err", err)
 		}
+	case k.inode == inode && k.path.FileID != file:
+		s.log.Warn("path recognised", "unit", u.conf.Name, "socket", k.where(), "because", "a supervisor before us has made it again, and died before it was saved")
 	case k.inode != inode:
 		s.log.Warn("path made again", "unit", u.conf.Name, "socket", k.where(), "because", "somebody had removed all of it; this is a new socket", "inode", k.inode, "was", inode)
 	case restored:
 		s.log.Warn("path restored", "unit", u.conf.Name, "socket", k.where(), "because", "somebody had removed it")
 	}
-	if k.path.Hidden != hidden || k.inode != inode {
+	if k.path.Hidden != hidden || k.path.FileID != file || k.inode != inode {
 		u.savedSockets = nil
 		if err := s.save(u); err != nil {
 			s.log.Error("not saved", "unit", u.conf.Name, "err", err)
@@ -59,9 +61,25 @@ func (s *Supervisor) healPath(u *unit, k *socket, asked bool, gen uint64) {
 	s.publish(u)
 }
 
-// mendPath gives the path back, or makes all of it again.
+// mendPath gives the path back, or makes all of it again. What is there instead stays,
+// but for a socket that nobody has any more.
 func (s *Supervisor) mendPath(u *unit, k *socket, asked bool, gen uint64) (restored bool, err error) {
-	if restored, err = k.path.Restore(); err != nil && !errors.Is(err, fs.ErrExist) {
+	if k.fd < 0 { // there was none that the keeper could hold
+		if err = s.bindAgain(u, k); err == nil && u.watches(k.instance) {
+			s.watchSocket(u, k)
+		}
+		return false, err
+	}
+	restored, err = k.path.Restore()
+	if errors.Is(err, fs.ErrExist) {
+		if k.path.Recognise(k.fd) {
+			return false, nil
+		}
+		if k.path.Evict() == nil {
+			restored, err = k.path.Restore()
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		err = s.bindPathAgain(u, k, asked, gen, err)
 	}
 	return restored, err

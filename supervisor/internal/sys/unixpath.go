@@ -191,8 +191,7 @@ func setAccess(file int, st *unix.Stat_t, mode fs.FileMode, o *Options) error {
 // hide makes the second link. Its name follows from the public one, so that what a
 // crashed supervisor left is found again; only a live one there makes it random.
 func (p *UnixPath) hide() {
-	dir, base := filepath.Split(p.Path)
-	hidden := dir + "." + base + ".sockd"
+	hidden := p.hiddenName()
 	err := os.Link(p.Path, hidden)
 	if errors.Is(err, fs.ErrExist) {
 		if stale(hidden) {
@@ -206,6 +205,11 @@ func (p *UnixPath) hide() {
 	if err != nil {
 		p.Hidden, p.NoHidden = "", err.Error()
 	}
+}
+
+func (p *UnixPath) hiddenName() string {
+	dir, base := filepath.Split(p.Path)
+	return dir + "." + base + ".sockd"
 }
 
 // There says whether the public name is the socket's file.
