@@ -1,21 +1,13 @@
 package keeper
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
-
-	"github.com/sockd/sockd/supervisor/internal/sys"
 )
 
 // A session is the keeper's side of the talk with one supervisor. It takes every
@@ -98,124 +90,61 @@ func (s *session) handle(m message) error {
 	if m.op == opBatch {
 		return m.each(s.handle)
 	}
+	if !m.op.comesWith(len(m.fds)) || !s.hello.Load() && m.op != opHello {
+		closeAll(m.fds)
+		return errWire
+	}
 	u := unpacker{b: m.body, seen: s.names}
-	want := 0
-	if m.op == opHold || m.op == opUpgrade {
-		want = 1
-	}
-	if m.op == opSpawn && len(m.fds) == 1 {
-		want = 1
-	}
-	if len(m.fds) != want {
-		closeAll(m.fds)
-		return errWire
-	}
-	if !s.hello.Load() && m.op != opHello {
-		closeAll(m.fds)
-		return errWire
-	}
 	switch m.op {
 	case opHello:
-		s.hello.Store(true)
-		s.heard()
-		return s.say(opWelcome, nil, nil)
+		return s.greet()
 	case opInventory:
 		return s.inventory(u.flag())
 	case opHold:
 		return s.hold(&u, m.fds[0])
 	case opRelease:
-		name := u.text()
-		if err := u.end(); err != nil {
-			return err
-		}
-		delete(s.refused, name)
-		return s.local.Release(name)
+		return s.release(&u)
 	case opSettle:
 		return s.answer(s.settle())
 	case opSpawn:
 		return s.spawn(&u, m.fds)
 	case opSignal:
-		id, sig := u.id(), unix.Signal(u.number())
-		if err := u.end(); err != nil {
-			return err
-		}
-		s.note("signal", id, s.local.Signal(id, sig))
+		return s.signal(&u)
 	case opMain:
-		id, pid := u.id(), u.number()
-		if err := u.end(); err != nil {
-			return err
-		}
-		return s.answer(s.local.SetMain(id, pid))
+		return s.setMain(&u)
 	case opAdopt:
-		var sv Survivor
-		bad := json.Unmarshal(u.bytes(), &sv)
-		if err := u.end(); err != nil || bad != nil {
-			return errWire
-		}
-		return s.answer(s.local.Adopt(sv))
+		return s.adopt(&u)
 	case opSave:
-		unit, set, state := u.name(), u.flag(), u.bytes()
-		if err := u.end(); err != nil {
-			return err
-		}
-		if !set {
-			state = nil
-		} else if state == nil {
-			state = []byte{}
-		}
-		return s.local.Save(unit, state)
+		return s.save(&u)
 	case opAcknowledge:
-		ev, lines := u.event(), u.bytes()
-		if err := u.end(); err != nil {
-			return err
-		}
-		s.heard()
-		s.local.write(lines)
-		return s.local.Acknowledge(ev)
+		return s.acknowledge(&u)
 	case opWrite:
-		lines := u.bytes()
-		if err := u.end(); err != nil {
-			return err
-		}
-		s.local.write(lines)
+		return s.write(&u)
 	case opOuter:
-		text := u.text()
-		if err := u.end(); err != nil {
-			return err
-		}
-		if s.outer != nil {
-			s.outer(text)
-		}
+		return s.tellOuter(&u)
 	case opBye:
-		code := u.number()
-		if err := u.end(); err != nil {
-			return err
-		}
-		s.bye.Store(saidBye | int64(code&0xff))
+		return s.farewell(&u)
 	case opAgain:
 		s.again.Store(true)
+		return nil
 	case opUpgrade:
-		id := u.text()
-		if err := u.end(); err != nil {
-			closeAll(m.fds)
-			return err
-		}
-		select {
-		case s.handed <- &trial{id: id, file: m.fds[0]}:
-		default: // it has said so already
-			closeAll(m.fds)
-		}
+		return s.upgrade(&u, m.fds[0])
 	case opServing:
-		goOn := make(chan struct{})
-		select {
-		case s.serving <- goOn:
-			<-goOn
-		case <-s.over:
-		}
-	default:
-		return errWire
+		s.serves()
+		return nil
 	}
-	return nil
+	return errWire
+}
+
+// comesWith tells whether a request has that many descriptors.
+func (o op) comesWith(fds int) bool {
+	switch o {
+	case opHold, opUpgrade:
+		return fds == 1
+	case opSpawn: // with its output, or without
+		return fds <= 1
+	}
+	return fds == 0
 }
 
 // heard tells the guard that the supervisor takes notice.
@@ -223,102 +152,6 @@ func (s *session) heard() {
 	select {
 	case s.acked <- struct{}{}:
 	default:
-	}
-}
-
-func (s *session) note(what string, id ID, err error) {
-	if err != nil {
-		s.log.Warn("not done: "+what, slog.String("run", id.String()), slog.Any("err", err))
-	}
-}
-
-// reserve is how many descriptors must stay free after a new one is held: those of
-// the runs that are under way, and of the next supervisor.
-const reserve = 64
-
-// roomFor says whether a descriptor may be held, and others still be opened after it.
-func roomFor(fd int) error {
-	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || uint64(fd)+reserve <= limit.Cur || sys.FreeBeside(fd, int(limit.Cur)) >= reserve {
-		return nil
-	}
-	return fmt.Errorf("%w: of %d descriptors that sockd may have, %d are kept free; raise the limit (ulimit -n, LimitNOFILE=)", unix.EMFILE, limit.Cur, reserve)
-}
-
-func (s *session) hold(u *unpacker, fd int) error {
-	name := u.text()
-	if err := u.end(); err != nil {
-		unix.Close(fd)
-		return err
-	}
-	fd = sys.High(fd) // it stays: the low numbers are for those that starts need
-	if err := roomFor(fd); err != nil {
-		unix.Close(fd)
-		s.log.Error("not held", slog.String("name", name), slog.Any("err", err))
-		s.refused[name] = fmt.Errorf("hold %s: %w", name, err)
-		return nil // settle will say so, or the start that would need it
-	}
-	delete(s.refused, name)
-	if err := s.local.Hold(name, fd); err != nil {
-		unix.Close(fd)
-		return err
-	}
-	return nil
-}
-
-// settle says what was refused since it was asked last, and has not been released.
-func (s *session) settle() error {
-	names := slices.Sorted(maps.Keys(s.refused))
-	if len(names) == 0 {
-		return nil
-	}
-	err := s.refused[names[0]]
-	if more := len(names) - 1; more > 0 {
-		err = fmt.Errorf("%w (and %d more)", err, more)
-	}
-	clear(s.refused)
-	return err
-}
-
-// answer says how a request went that is answered.
-func (s *session) answer(err error) error {
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	return s.say(opAnswer, nil, func(p *packer) { p.text(text) })
-}
-
-// spawn starts a run. One that cannot be started at all is news too: the
-// supervisor does not wait for an answer.
-func (s *session) spawn(u *unpacker, fds []int) error {
-	defer closeAll(fds) // the run has a duplicate
-	id, p := u.id(), u.process()
-	if err := u.end(); err != nil {
-		return err
-	}
-	if len(fds) == 1 {
-		p.Output = fds[0]
-	}
-	if err := s.local.Spawn(id, p); err != nil {
-		s.local.refuse(id, err)
-	}
-	return nil
-}
-
-// write writes what a supervisor logs.
-func (l *Local) write(lines []byte) {
-	if len(lines) > 0 {
-		l.out.Write(lines)
-	}
-}
-
-// refuse makes news of a spawn that did not begin. A run that is listed already
-// goes on.
-func (l *Local) refuse(id ID, err error) {
-	if _, giveBack, listed := l.List(id, nil); listed == nil {
-		giveBack()
-		l.Post(Event{ID: id, Kind: SpawnFailed, Stage: "fork", Err: err.Error()})
 	}
 }
 
