@@ -19,6 +19,13 @@ func (s *Supervisor) scaleUnit(ctx context.Context, e errand, instances int) (Ou
 	if instances < 1 || instances > maxInstances {
 		return Outcome{}, fmt.Errorf("instances: %d is not in 1..%d", instances, maxInstances)
 	}
+	closed := 0
+	if e.wait {
+		s.letBack(ctx, e.unit, instances)
+		if st := s.shown(e.unit); st != nil {
+			closed = st.closed
+		}
+	}
 	_, err := s.wish(ctx, e, func(u *unit) (machine.Event, error) {
 		if err := u.canary.busy(); err != nil {
 			return nil, err
@@ -28,7 +35,9 @@ func (s *Supervisor) scaleUnit(ctx context.Context, e errand, instances int) (Ou
 	if err != nil {
 		return Outcome{}, err
 	}
-	return s.await(ctx, e, scaledTo(instances))
+	out, err := s.await(ctx, e, scaledTo(instances))
+	s.sayClosed(&out, closed)
+	return out, err
 }
 
 // scaledTo judges whether a unit has come to so many instances. A canary that has begun

@@ -32,6 +32,7 @@ type UnitStatus struct {
 
 	trial  canary
 	wanted int // instances that there are to be, without a canary's
+	closed int // see unit
 }
 
 // An InstanceStatus says how one instance is.
@@ -135,7 +136,7 @@ func (s *Supervisor) statusOf(u *unit) *UnitStatus {
 			st.Instances = append(st.Instances, s.instanceStatus(u, i))
 		}
 	}
-	st.Paused, st.wanted = u.machine.Paused, u.instances()
+	st.Paused, st.wanted, st.closed = u.machine.Paused, u.instances(), u.closed
 	if st.CanaryEnd = u.canaryEnd; u.canary != nil {
 		st.Canary, st.trial, st.wanted = u.canary.Count, *u.canary, u.canary.Base
 	}

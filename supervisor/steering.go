@@ -241,6 +241,9 @@ func (s *Supervisor) leaveGroup(u *unit, g *group, i int) {
 	if err := g.steer.Leave(i); err != nil && !errors.Is(err, steer.ErrNoPlace) {
 		queued, _, _, _ := sys.Queue(fd)
 		s.log.Warn("queue closed", "unit", u.conf.Name, "instance", i/g.seats+1, "queued", queued, "err", err)
+		if !strings.HasPrefix(g.place.addr.Network, "udp") {
+			u.closed += queued
+		}
 		unix.Shutdown(fd, unix.SHUT_RD)
 		g.steer.Leave(i)
 	}
@@ -372,6 +375,12 @@ func (s *Supervisor) trim(u *unit) {
 			s.leaveGroup(u, g, i)
 		}
 		g.fds = g.fds[:min(n*g.seats, len(g.fds))]
+	}
+	for _, k := range gone {
+		if queued := waitsIn(k); queued > 0 { // nobody steers it: its group has not closed it
+			s.log.Warn("queue closed", "unit", u.conf.Name, "instance", k.instance, "queued", queued)
+			u.closed += queued
+		}
 	}
 	u.setSockets(kept)
 	s.release(gone)

@@ -40,6 +40,7 @@ type unit struct {
 	lastExit  []ExitStatus  // per instance
 	exits     [][]ExitCount // per instance
 	codes     []endCode     // per instance
+	closed    int           // connections that were closed with queues that could not be moved, since this supervisor began
 
 	facts map[uint64]savedFact // by generation, of runs of a supervisor before us
 	ends  map[uint64]*end      // in safe mode, by generation: of runs that nobody has parted from
