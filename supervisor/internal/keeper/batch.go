@@ -10,6 +10,10 @@ const batchBody = maxFrame - frameHeader
 // batchHeader is the most that a request takes in a batch beside its body.
 const batchHeader = 8
 
+// batchDescriptors is how many descriptors it may have: the reserve has room for them, and
+// each is then held or refused by itself.
+const batchDescriptors = reserve / 2
+
 // waits says whether a request may wait for others.
 func (o op) waits() bool {
 	switch o {
@@ -22,7 +26,7 @@ func (o op) waits() bool {
 func (b *batch) empty() bool { return len(b.body) == 0 }
 
 func (b *batch) fits(m message) bool {
-	return len(b.body)+batchHeader+len(m.body) <= batchBody && len(b.fds)+len(m.fds) <= maxDescriptors
+	return len(b.body)+batchHeader+len(m.body) <= batchBody && len(b.fds)+len(m.fds) <= batchDescriptors
 }
 
 func (b *batch) add(m message) {

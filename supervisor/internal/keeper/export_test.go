@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"log/slog"
 	"testing"
 
@@ -46,6 +47,55 @@ func Served(t testing.TB, l *Local) *Remote {
 	}
 	t.Cleanup(func() { r.Close(); <-s.ended })
 	return r
+}
+
+// A Talk is both ends of one with l, whose requests are taken one by one.
+type Talk struct {
+	*FuzzSession
+	mine *wire
+}
+
+// NewTalk begins one.
+func NewTalk(l *Local) (*Talk, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	s, err := NewFuzzSession(l, pair[0])
+	if err != nil {
+		return nil, err
+	}
+	mine, err := newWire(pair[1])
+	return &Talk{s, mine}, err
+}
+
+// Hold asks for a descriptor to be held under each name, all in one message.
+func (t *Talk) Hold(fd int, names ...string) error {
+	var b batch
+	for _, name := range names {
+		p := packer{}
+		p.text(name)
+		b.add(message{op: opHold, body: p.b, fds: []int{fd}})
+	}
+	return errors.Join(t.mine.write(b.message), t.Take())
+}
+
+// Settle returns the answer.
+func (t *Talk) Settle() (string, error) {
+	if err := errors.Join(t.mine.write(message{op: opSettle}), t.Take()); err != nil {
+		return "", err
+	}
+	m, err := t.mine.read()
+	u := unpacker{b: m.body}
+	return u.text(), err
+}
+
+// Spawn asks for a run with output.
+func (t *Talk) Spawn(id ID, pr Process, output int) error {
+	p := packer{}
+	p.id(id)
+	p.process(pr)
+	return errors.Join(t.mine.write(message{op: opSpawn, body: p.b, fds: []int{output}}), t.Take())
 }
 
 // SendDescriptor sends one over the wire that has fd.

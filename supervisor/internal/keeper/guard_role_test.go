@@ -53,7 +53,7 @@ func guardProcess() int {
 	return code
 }
 
-var guardRoles = map[string]func() int{"mute": mute, "dying": dying, "crowded": crowded}
+var guardRoles = map[string]func() int{"mute": mute, "dying": dying, "crowded": crowded, "exhausted": exhausted}
 
 // manyRuns have more news than fits into the wire.
 const manyRuns = 600

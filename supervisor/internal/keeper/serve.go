@@ -63,6 +63,7 @@ func talk(l *Local, w *wire, log *slog.Logger, outer func(string)) *session {
 }
 
 func newSession(l *Local, w *wire, log *slog.Logger, outer func(string)) *session {
+	w.lenient = true // what there is no room for is refused, each by itself
 	return &session{local: l, log: log, wire: w, outer: outer, names: words{}, refused: map[string]error{}, sent: make(chan error, 1), acked: make(chan struct{}, 1), ended: make(chan struct{}),
 		handed: make(chan *trial, 1), serving: make(chan chan struct{}), over: make(chan struct{})}
 }

@@ -140,7 +140,8 @@ const reserve = 64
 // roomFor says whether a descriptor may be held, and others still be opened after it.
 func roomFor(fd int) error {
 	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || uint64(fd)+reserve <= limit.Cur || sys.FreeBeside(fd, int(limit.Cur)) >= reserve {
+	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
+	if fd != noRoom && (err != nil || uint64(fd)+reserve <= limit.Cur || sys.FreeBeside(fd, int(limit.Cur)) >= reserve) {
 		return nil
 	}
 	return fmt.Errorf("%w: of %d descriptors that sockd may have, %d are kept free; raise the limit (ulimit -n, LimitNOFILE=)", unix.EMFILE, limit.Cur, reserve)
@@ -201,10 +202,22 @@ func (s *session) spawn(u *unpacker, fds []int) error {
 	if len(fds) == 1 {
 		p.Output = fds[0]
 	}
-	if err := s.local.Spawn(id, p); err != nil {
+	err := s.room()
+	if err == nil {
+		err = s.local.Spawn(id, p)
+	}
+	if err != nil {
 		s.local.refuse(id, err)
 	}
 	return nil
+}
+
+// room says whether a run may be started, and the reserve be left: it has a descriptor of
+// its process as long as it runs, until then of its output, and others on the way.
+func (s *session) room() error {
+	next := sys.High(s.wire.duplicate())
+	defer closeIf(next)
+	return roomFor(next)
 }
 
 // write writes what a supervisor logs.

@@ -97,17 +97,18 @@ type message struct {
 // other side has read something, and wake this process for nothing. So it watches an
 // epoll descriptor that is told of the former only.
 type wire struct {
-	using  sync.RWMutex // for reading: somebody is at fd
-	fd     int
-	closed atomic.Bool
-	ready  *os.File // readable when fd may be
-	raw    syscall.RawConn
-	out    []byte // frame under way
-	in     []byte
-	oob    []byte
-	take   func(uintptr) bool // receives one frame; made once, for each would be garbage
-	got    received
-	body   []byte // of the message that was read last, while it fits
+	using   sync.RWMutex // for reading: somebody is at fd
+	fd      int
+	closed  atomic.Bool
+	ready   *os.File // readable when fd may be
+	raw     syscall.RawConn
+	out     []byte // frame under way
+	in      []byte
+	oob     []byte
+	lenient bool               // a message counts though there was no room for its descriptors: they are noRoom
+	take    func(uintptr) bool // receives one frame; made once, for each would be garbage
+	got     received
+	body    []byte // of the message that was read last, while it fits
 }
 
 // received is what take has received.
@@ -160,6 +161,20 @@ func (w *wire) close() error {
 
 // number is the descriptor, which stays the wire's.
 func (w *wire) number() int { return w.fd }
+
+// duplicate is another descriptor of it, the caller's; noRoom if there cannot be one.
+func (w *wire) duplicate() int {
+	w.using.RLock()
+	defer w.using.RUnlock()
+	if w.closed.Load() {
+		return noRoom
+	}
+	fd, err := unix.FcntlInt(uintptr(w.fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return noRoom
+	}
+	return fd
+}
 
 // write sends a message; its descriptors stay the caller's. It waits while the
 // other side does not read.
@@ -244,6 +259,12 @@ func (w *wire) send(frame, rights []byte) error {
 // errWire means that the other side has said something that makes no sense.
 var errWire = errors.New("keeper: malformed message")
 
+// errCut means that descriptors came for which this process, or the machine, has no room.
+var errCut = fmt.Errorf("keeper: descriptors could not be received: %w", unix.EMFILE)
+
+// noRoom stands in a message for a descriptor for which there was no room.
+const noRoom = -1
+
 // read returns the next message; its descriptors are the caller's from then on, its
 // body is good until the next read. It returns net.ErrClosed when the other side has gone.
 func (w *wire) read() (m message, err error) {
@@ -255,6 +276,12 @@ func (w *wire) read() (m message, err error) {
 	}()
 	for first := true; ; first = false {
 		n, fds, err := w.receive()
+		if err == errCut && w.lenient && n >= frameHeader && w.in[2] <= maxDescriptors {
+			for len(fds) < int(w.in[2]) {
+				fds = append(fds, noRoom)
+			}
+			err = nil
+		}
 		m.fds = append(m.fds, fds...)
 		if err == nil {
 			err = m.add(w.in[:n], len(fds), first)
@@ -300,8 +327,11 @@ func (w *wire) receive() (n int, fds []int, err error) {
 	if oobn > 0 {
 		fds = rightsIn(w.oob[:oobn])
 	}
-	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+	switch {
+	case flags&unix.MSG_TRUNC != 0:
 		return n, fds, errWire
+	case flags&unix.MSG_CTRUNC != 0:
+		return n, fds, errCut
 	}
 	return n, fds, nil
 }
