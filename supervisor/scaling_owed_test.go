@@ -28,13 +28,16 @@ func TestScaleDownOfAnInstanceThatIsDown(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer pipe.Close()
-			f.write("web", "[service]\nrole = told TEST_FILE="+gate+"\nready = \"notify\"\nstart = \"boot\"\ninstances = 2\nstart_timeout = \"0s\"\n"+
+			f.write("web", "[service]\nrole = told TEST_FILE="+gate+"\nready = \"notify\"\nstart = \"boot\"\ninstances = 2\nstart_timeout = \"0s\"\nrestart_delay = \"1s\"\n"+
 				"[socket.http]\nlisten = \"tcp://127.0.0.1:0\"\nper_instance = true\n")
 			f.start()
 			pipe.WriteString("yy")
 			f.until("both are ready", func() bool { return f.unit("web").State == "ready" })
 			unix.Kill(f.unit("web").Instances[1].Runs[0].Pid, unix.SIGKILL)
-			f.until("the next one starts", func() bool { return f.unit("web").Instances[1].State == "starting" })
+			f.until("it is down", func() bool { // in backoff, as a rule
+				state := f.unit("web").Instances[1].State
+				return state == "backoff" || state == "starting"
+			})
 			var clients []net.Conn
 			for f.unit("web").Sockets[1].Queued < 5 {
 				c, err := net.Dial("tcp", f.address("web", "http"))
