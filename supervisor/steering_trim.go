@@ -1,0 +1,34 @@
+package supervisor
+
+import "slices"
+
+// trim parts from sockets of instances that are no more.
+func (s *Supervisor) trim(u *unit) {
+	n := len(u.machine.Instances)
+	if !slices.ContainsFunc(u.sockets, func(k *socket) bool { return k.instance > n }) {
+		return
+	}
+	var gone, kept []*socket
+	for _, k := range u.sockets {
+		if k.instance > n {
+			gone = append(gone, k)
+			continue
+		}
+		kept = append(kept, k)
+	}
+	for _, g := range u.groups {
+		for i := len(g.fds) - 1; i >= n*g.seats; i-- {
+			s.leaveGroup(u, g, i)
+		}
+		g.fds = g.fds[:min(n*g.seats, len(g.fds))]
+	}
+	for _, k := range gone {
+		if queued := waitsIn(k); queued > 0 { // nobody steers it: its group has not closed it
+			s.log.Warn("queue closed", "unit", u.conf.Name, "instance", k.instance, "queued", queued)
+			u.closed += queued
+		}
+	}
+	u.setSockets(kept)
+	s.release(gone)
+	s.spreadSockets(u)
+}
