@@ -16,8 +16,8 @@ import (
 // its own. A command that names no folder is for whichever has the unit.
 
 // findPatience is how long the others may take to say whether they have it: one that
-// hangs is not to hold up what is asked of another.
-const findPatience = 10 * time.Second
+// hangs is not to hold up what is asked of another. A variable for tests.
+var findPatience = 10 * time.Second
 
 // clientFor returns a client for the supervisor that has the unit: that on the usual
 // folder, else the only other one. Without a unit it is the one that answers.

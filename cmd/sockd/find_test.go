@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sockd/sockd/supervisor"
 )
@@ -147,5 +150,35 @@ func TestControlSocketOfSomebodyElse(t *testing.T) {
 		if code != exitFailed || !strings.Contains(out, "permission denied") || !strings.Contains(out, "belongs to root (uid 0), and you are nobody (uid 65534)") || !strings.Contains(out, "sudo") {
 			t.Errorf("%s: %d %q", args, code, out)
 		}
+	}
+}
+
+// One that hangs, as in a container that was paused, does not keep others from saying how
+// they are.
+func TestStatusIsNotHeldUp(t *testing.T) {
+	defer func(d time.Duration) { findPatience = d }(findPatience)
+	findPatience = 10 * time.Millisecond
+	dir := shortDir(t)
+	t.Setenv("SOCKD_RUNTIME_DIR", dir)
+	if err := os.Mkdir(filepath.Join(dir, "run-1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var sockets []net.Listener
+	for _, folder := range []string{"", "run-1"} {
+		l, err := net.Listen("unix", filepath.Join(dir, folder, supervisor.ControlSocket))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		sockets = append(sockets, l)
+	}
+	go http.Serve(sockets[0], http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`[{"name": "web"}]`)) }))
+	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
+	cmd := newStatus()
+	cmd.SetContext(ctx)
+	all, err := statuses(cmd, nil)
+	if err != nil || len(all) != 1 || all[0].Name != "web" {
+		t.Errorf("%+v, %v", all, err)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -36,14 +37,22 @@ func newStatus() *cobra.Command {
 	return cmd
 }
 
-// statuses asks every supervisor there may be.
+// statuses asks every supervisor there may be. Of one beside the usual that hangs it says so.
 func statuses(cmd *cobra.Command, names []string) ([]supervisor.UnitStatus, error) {
 	all := []supervisor.UnitStatus{}
 	var notRunning error
 	running := false
 	for i, dir := range runtimeDirs(cmd) {
-		some, err := supervisor.NewClient(dir).Units(cmd.Context())
+		ctx, stop := cmd.Context(), func() {}
+		if i > 0 {
+			ctx, stop = context.WithTimeout(ctx, findPatience)
+		}
+		some, err := supervisor.NewClient(dir).Units(ctx)
+		stop()
 		switch {
+		case i > 0 && errors.Is(err, context.DeadlineExceeded):
+			complain(fmt.Errorf("on %s: no answer in time", dir))
+			continue
 		case errors.Is(err, supervisor.ErrNotRunning):
 			if notRunning == nil {
 				notRunning = err
