@@ -4,8 +4,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/sockd/sockd/units"
 	"github.com/spf13/cobra"
@@ -15,6 +17,11 @@ import (
 func (f *runFlags) unit(cmd *cobra.Command, args []string) (*units.Unit, error) {
 	if cmd.ArgsLenAtDash() != 0 || len(args) == 0 {
 		return nil, misuse("-l needs a command after --: sockd run -l :8080 -- COMMAND")
+	}
+	for _, text := range slices.Concat(f.listen, args) {
+		if !utf8.ValidString(text) {
+			return nil, misuse("%q is not UTF-8 text, which a unit is; a script may have it", text)
+		}
 	}
 	dir, err := os.Getwd()
 	if err != nil {

@@ -324,6 +324,16 @@ func TestEmitPrintsAUnitThatChecks(t *testing.T) {
 	}
 }
 
+// What a unit cannot hold is refused, and not changed into something else.
+func TestRunRefusesWhatIsNotText(t *testing.T) {
+	for _, args := range [][]string{{"-l", ":0", "--", "./web", "\xff.log"}, {"-l", "./\xff.sock", "--", "./web"}} {
+		stdout, stderr, code := sockd(t, t.TempDir(), append([]string{"run", "--emit"}, args...)...)
+		if code != exitMisuse || stdout != "" || !strings.Contains(stderr, `\xff`) {
+			t.Errorf("%q: %d %q %q", args, code, stdout, stderr)
+		}
+	}
+}
+
 func TestSecondInterruptKills(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "deaf.toml", `
