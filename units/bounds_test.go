@@ -11,6 +11,7 @@ func TestBounds(t *testing.T) {
 	socket := func(name, listen string) string { return "[socket." + Quote(name) + "]\nlisten = " + Quote(listen) }
 	for _, tt := range []struct{ name, file, text, beyondFile, beyond, want string }{
 		{"a unit's name", n("a", 64) + ".toml", "service.exec='e'", n("a", 65) + ".toml", "service.exec='e'", "is not valid"},
+		{"a folder's name", "/d\u00e9/u.toml", "service.exec='e'", "/d\xe9/u.toml", "service.exec='e'", "is not UTF-8 text"},
 		{"a socket's name", "u.toml", socket(n("a", 255), ":1"), "u.toml", socket(n("a", 256), ":1"), "is not a socket's name"},
 		{"a Unix path", "u.toml", socket("s", "/"+n("a", 106)), "u.toml", socket("s", "/"+n("a", 107)), "has 108 bytes: the kernel takes 107"},
 		{"a relative Unix path", "/d/u.toml", socket("s", "./"+n("a", 104)), "/d/u.toml", socket("s", "./"+n("a", 105)), "has 108 bytes: the kernel takes 107"},

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // A source is a unit with the places of what is in it, for problems that are seen
@@ -46,6 +47,9 @@ func parseSource(name string, text []byte) *source {
 	folder, err := filepath.Abs(filepath.Dir(name))
 	if err != nil {
 		s.whole(wrong("the folder is unknown: %v", err))
+	}
+	if !utf8.ValidString(folder) { // a unit is kept as text, and paths of it start there
+		s.whole(&fault{"the folder " + quote(folder) + " has a name that is not UTF-8 text", "rename it"})
 	}
 	s.unit.Dir = folder
 	if root := s.parse(text); root != nil {
