@@ -1,0 +1,230 @@
+package sys
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Redeliver takes the datagrams that wait in a UDP socket and lets each arrive once more,
+// from the same peer, so that it comes to the socket that its flow is dealt to now. It
+// returns how many have come back. Nobody may read the socket meanwhile, and it must be
+// given nothing any more. The kernel moves no datagrams as it does connections, so they are
+// sent through a raw socket, for which it wants CAP_NET_RAW; they come in by the loopback
+// device, and a packet filter sees them there.
+//
+// After an error what has not come back waits where it was: ErrNotRedelivered says that
+// the kernel would not bring it to the socket's siblings. What was sent to a group or to
+// all is dropped: each socket was given a copy.
+func Redeliver(fd int) (n int, err error) {
+	r, err := newRedelivery(fd)
+	if err != nil {
+		return 0, err
+	}
+	defer r.close()
+	for {
+		sent, err := r.one()
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return n, nil
+		case err != nil:
+			return n, err
+		}
+		n += sent
+	}
+}
+
+// ErrNotRedelivered is of datagrams that would not come where they are to be.
+var ErrNotRedelivered = errors.New("it is bound to a device, or takes what is for other addresses")
+
+// A redelivery is under way.
+type redelivery struct {
+	fd      int
+	family  int
+	port    uint16
+	pktinfo int // the socket option that tells where a datagram was sent to, as it was
+	raw4    int // -1: not needed yet
+	raw6    int
+	buf     []byte
+	oob     []byte
+}
+
+func newRedelivery(fd int) (*redelivery, error) {
+	if elsewhere(fd) {
+		return nil, ErrNotRedelivered
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return nil, os.NewSyscallError("getsockname", err)
+	}
+	r := &redelivery{fd: fd, raw4: -1, raw6: -1, buf: make([]byte, 1<<16), oob: make([]byte, 256)}
+	switch name := name.(type) {
+	case *unix.SockaddrInet4:
+		r.family, r.port = unix.AF_INET, uint16(name.Port)
+	case *unix.SockaddrInet6:
+		r.family, r.port = unix.AF_INET6, uint16(name.Port)
+	default:
+		return nil, unix.EAFNOSUPPORT
+	}
+	level, option := r.tellsWhereTo()
+	if r.pktinfo, err = unix.GetsockoptInt(fd, level, option); err != nil {
+		return nil, os.NewSyscallError("getsockopt", err)
+	}
+	return r, os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, level, option, 1))
+}
+
+// elsewhere says whether a socket's datagrams could come by another device only, or be for
+// an address that the machine does not have.
+func elsewhere(fd int) bool {
+	device, err := unix.GetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE)
+	if err == nil && device != "" {
+		return true
+	}
+	on, err := unix.GetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TRANSPARENT)
+	return err == nil && on != 0
+}
+
+func (r *redelivery) tellsWhereTo() (level, option int) {
+	if r.family == unix.AF_INET6 {
+		return unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO
+	}
+	return unix.IPPROTO_IP, unix.IP_PKTINFO
+}
+
+func (r *redelivery) close() {
+	level, option := r.tellsWhereTo()
+	unix.SetsockoptInt(r.fd, level, option, r.pktinfo)
+	for _, fd := range []int{r.raw4, r.raw6} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// one lets the first datagram arrive again, and takes it out of the socket only then. One
+// that the kernel has put together of several (UDP_GRO) is taken apart.
+func (r *redelivery) one() (sent int, err error) {
+	n, oobn, flags, from, err := unix.Recvmsg(r.fd, r.buf, r.oob, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	if err != nil {
+		return 0, os.NewSyscallError("recvmsg", err)
+	}
+	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+		return 0, fmt.Errorf("a datagram of %d bytes was cut", n)
+	}
+	to, size := whereTo(r.oob[:oobn])
+	if size == 0 {
+		size = max(n, 1)
+	}
+	src, err := peerOf(from)
+	switch {
+	case err != nil:
+		return 0, err
+	case !to.IsValid() || to.IsLinkLocalUnicast() || src.Addr().IsLinkLocalUnicast(): // its device would be another
+		return 0, ErrNotRedelivered
+	}
+	if !to.IsMulticast() && to != netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		for rest := r.buf[:n]; sent == 0 || len(rest) > 0; sent++ {
+			part := rest[:min(size, len(rest))]
+			rest = rest[len(part):]
+			if err := r.send(src, netip.AddrPortFrom(to, r.port), part); err != nil {
+				return 0, err
+			}
+		}
+	}
+	_, _, _, _, err = unix.Recvmsg(r.fd, nil, nil, unix.MSG_DONTWAIT) // the same one: nobody else reads
+	return sent, os.NewSyscallError("recvmsg", err)
+}
+
+// peerOf is who has sent a datagram.
+func peerOf(from unix.Sockaddr) (netip.AddrPort, error) {
+	switch from := from.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(from.Addr), uint16(from.Port)), nil
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(from.Addr).Unmap(), uint16(from.Port)), nil
+	}
+	return netip.AddrPort{}, unix.EAFNOSUPPORT
+}
+
+// whereTo reads the address that a datagram was sent to, and, of one that was put
+// together, the size of its parts; else 0.
+func whereTo(oob []byte) (to netip.Addr, size int) {
+	all, _ := unix.ParseSocketControlMessage(oob)
+	for _, m := range all {
+		switch {
+		case m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_PKTINFO && len(m.Data) >= 12:
+			to = netip.AddrFrom4([4]byte(m.Data[8:12]))
+		case m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_PKTINFO && len(m.Data) >= 16:
+			to = netip.AddrFrom16([16]byte(m.Data[:16])).Unmap()
+		case m.Header.Level == unix.IPPROTO_UDP && m.Header.Type == unix.UDP_GRO && len(m.Data) >= 2:
+			size = int(native.Uint16(m.Data))
+		}
+	}
+	return to, size
+}
+
+// send sends a datagram as if src had.
+func (r *redelivery) send(src, dst netip.AddrPort, data []byte) error {
+	if src.Addr().Is4() != dst.Addr().Is4() {
+		return ErrNotRedelivered
+	}
+	raw, family := &r.raw6, unix.AF_INET6
+	var to unix.Sockaddr = &unix.SockaddrInet6{Addr: dst.Addr().As16()}
+	if dst.Addr().Is4() {
+		raw, family = &r.raw4, unix.AF_INET
+		to = &unix.SockaddrInet4{Addr: dst.Addr().As4()}
+	}
+	if *raw < 0 {
+		fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+		if err != nil {
+			return os.NewSyscallError("raw socket", err)
+		}
+		*raw = fd
+	}
+	return os.NewSyscallError("sendto", unix.Sendto(*raw, packet(src, dst, data), unix.MSG_DONTWAIT, to))
+}
+
+// packet is a whole IP packet with a UDP datagram. The kernel fills in IPv4's checksum.
+func packet(src, dst netip.AddrPort, data []byte) []byte {
+	const hops = 64
+	size := 8 + len(data)
+	var p []byte
+	if dst.Addr().Is4() {
+		p = append(p, 4<<4|5, 0)
+		p = binary.BigEndian.AppendUint16(p, uint16(20+size))
+		p = append(p, 0, 0, 0, 0, hops, unix.IPPROTO_UDP, 0, 0)
+	} else {
+		p = append(p, 6<<4, 0, 0, 0)
+		p = binary.BigEndian.AppendUint16(p, uint16(size))
+		p = append(p, unix.IPPROTO_UDP, hops)
+	}
+	p = append(p, src.Addr().AsSlice()...)
+	p = append(p, dst.Addr().AsSlice()...)
+	udp := len(p)
+	p = binary.BigEndian.AppendUint16(p, src.Port())
+	p = binary.BigEndian.AppendUint16(p, dst.Port())
+	p = binary.BigEndian.AppendUint16(p, uint16(size))
+	p = append(p, 0, 0)
+	p = append(p, data...)
+	binary.BigEndian.PutUint16(p[udp+6:], checksum(src.Addr(), dst.Addr(), p[udp:]))
+	return p
+}
+
+// checksum is UDP's, over a pseudo-header too (RFC 768; RFC 8200, section 8.1).
+func checksum(src, dst netip.Addr, udp []byte) uint16 {
+	sum := uint32(unix.IPPROTO_UDP) + uint32(len(udp))
+	for _, part := range [][]byte{src.AsSlice(), dst.AsSlice(), udp} {
+		for i, b := range part {
+			sum += uint32(b) << (8 * (1 - i%2))
+			sum = sum&0xffff + sum>>16
+		}
+	}
+	if sum := ^uint16(sum); sum != 0 {
+		return sum
+	}
+	return 0xffff // 0 means that there is none
+}
