@@ -139,7 +139,7 @@ const (
 func descriptorsFor(set *units.Set) (n int) {
 	for _, u := range set.Units {
 		instances := instancesIn(u)
-		n += len(places(u, instances, routesIDs()))
+		n += len(places(u, instances, routesFlows()))
 		if sv := u.Service; sv != nil {
 			n += descriptorsOfRun*(instances+min(sv.Step, instances)) + sv.FDStoreMax*instances
 		}

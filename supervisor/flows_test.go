@@ -155,10 +155,11 @@ func TestStickyFlowsWithoutEBPF(t *testing.T) {
 	}
 }
 
-// A reload that changes what is said of flows changes the same group: sockets, shares
-// and counts stay.
+// A reload that changes how many flows are remembered, and for how long, changes the same
+// group: sockets, shares and counts stay. One from or to flows replaces the processes, as
+// they may sit on sockets that are no more.
 func TestReloadChangesFlows(t *testing.T) {
-	f := newFixture(t, "game", fmt.Sprintf(game, ""))
+	f := newFixture(t, "game", fmt.Sprintf(game, `flows = "sticky"`))
 	f.do("start", "game", Done)
 	if f.steered("game") != "ebpf" {
 		t.Skip("flows are kept with eBPF only")
@@ -172,30 +173,54 @@ func TestReloadChangesFlows(t *testing.T) {
 		c.Close()
 	}
 	before := f.unit("game")
-	for _, keys := range []string{`flows = "sticky"`, "flows = \"sticky\"\nflows_max = 1000\nflows_timeout = \"10s\"", ""} {
+	if n := len(before.Sockets); n != 8 {
+		t.Fatalf("%d sockets, want two for each of four instances", n)
+	}
+	f.write("game", fmt.Sprintf(game, "flows = \"sticky\"\nflows_max = 1000\nflows_timeout = \"10s\""))
+	if err := f.s.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	after := f.unit("game")
+	if n := f.steeredTo("game"); n != 50 {
+		t.Errorf("%d datagrams counted, 50 sent", n)
+	}
+	for i, k := range after.Sockets {
+		if was := before.Sockets[i]; k.Flows != "sticky" || k.Inode != was.Inode || k.Weight != was.Weight || k.Steering != "ebpf" {
+			t.Errorf("%+v", k)
+		}
+	}
+	if after.LastGen != before.LastGen {
+		t.Error("a process was replaced")
+	}
+	for _, keys := range []string{"", `flows = "sticky"`} {
+		last := f.unit("game").LastGen
 		f.write("game", fmt.Sprintf(game, keys))
 		if err := f.s.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		after := f.unit("game")
-		if n := f.steeredTo("game"); n != 50 {
-			t.Errorf("%q: %d datagrams counted, 50 sent", keys, n)
+		f.until("all are replaced", func() bool {
+			for _, in := range f.unit("game").Instances {
+				if in.State != "ready" || len(in.Runs) != 1 || in.Runs[0].Gen <= last {
+					return false
+				}
+			}
+			return true
+		})
+		of := map[uint64]bool{}
+		for _, k := range f.unit("game").Sockets {
+			of[k.Inode] = true
 		}
-		for i, k := range after.Sockets {
-			if want := map[bool]string{true: "sticky"}[keys != ""]; k.Flows != want || k.Inode != before.Sockets[i].Inode || k.Weight != 1 || k.Steering != "ebpf" {
-				t.Errorf("%q: %+v", keys, k)
+		for _, k := range before.Sockets {
+			if k.Seat == 0 && !of[k.Inode] {
+				t.Errorf("%q: the socket of %d is another", keys, k.Instance)
 			}
 		}
-		if after.LastGen != before.LastGen {
-			t.Errorf("%q: a process was replaced", keys)
+		if want := map[bool]int{true: 4, false: 8}[keys == ""]; len(of) != want {
+			t.Errorf("%q: %d sockets, want %d", keys, len(of), want)
 		}
 	}
 	if testing.Short() {
 		return
-	}
-	f.write("game", fmt.Sprintf(game, `flows = "sticky"`))
-	if err := f.s.Reload(t.Context()); err != nil {
-		t.Fatal(err)
 	}
 	f.crash()
 	f.start()

@@ -37,7 +37,7 @@ func places(conf *units.Unit, instances int, twoSeats bool) []place {
 			for i := 1; i <= instances; i++ {
 				p.instance, p.seat = i, 0
 				all = append(all, p)
-				if twoSeats && k.Flows == units.QUIC && strings.HasPrefix(a.Network, "udp") {
+				if twoSeats && k.Flows != "" && strings.HasPrefix(a.Network, "udp") {
 					p.seat = 1
 					all = append(all, p)
 				}

@@ -223,7 +223,9 @@ func (s *Supervisor) letGo(r *run) {
 	}
 	r.exited = true
 	s.processes--
-	s.issue(r.unit, r, 0)
+	if s.issue(r.unit, r, 0); r.unit.seated() && r.seat != r.unit.heads[r.id.Instance] {
+		s.bringSoon(r.unit, r.id.Instance)
+	}
 	s.closeDoor(r)
 	if r.notify >= 0 {
 		s.watch.Remove(r.notify)

@@ -17,7 +17,7 @@ import (
 func init() {
 	// A server that has the headers of QUIC and nothing else. It answers each packet with who
 	// it is, and the prefix of its connection ids. At SIGTERM it goes on: it has connections.
-	// A packet that ends in "leave" ends it.
+	// A packet that ends in "leave" ends it; after one that ends in "deaf" it reads no more.
 	roles["quic"] = func() {
 		term := catchTERM()
 		pc, err := net.FilePacketConn(os.NewFile(3, ""))
@@ -39,6 +39,9 @@ func init() {
 				return
 			}
 			fmt.Fprintf(writerTo{pc, from}, "%s %s %d %x\n", os.Getenv("SOCKD_INSTANCE"), os.Getenv("SOCKD_GENERATION"), os.Getpid(), activation.ConnectionIDPrefix())
+			if bytes.HasSuffix(b[:n], []byte("deaf")) {
+				select {}
+			}
 		}
 	}
 }
@@ -111,7 +114,7 @@ func (c *quicConnection) short(text string) []byte {
 // quicFixture is a running unit with so many instances; it skips where nothing routes ids.
 func quicFixture(t *testing.T, instances int) (f *fixture, address string) {
 	t.Helper()
-	if !routesIDs() {
+	if !routesFlows() {
 		t.Skipf("packets cannot be routed by connection ids here: %+v", probe())
 	}
 	f = newFixture(t, "web", fmt.Sprintf(quicUnit, instances, ""))
@@ -290,9 +293,16 @@ func TestQUICScalesAndReloads(t *testing.T) {
 	if _, err := f.s.scaleUnit(t.Context(), errand{unit: "web", wait: true}, 513); err == nil {
 		t.Error("scaled to 513")
 	}
-	for i, flows := range []string{"sticky", "quic"} {
+	for _, flows := range []string{"", "sticky", "quic"} {
 		last := int(f.unit("web").LastGen)
-		f.write("web", strings.Replace(fmt.Sprintf(quicUnit, 2, ""), `flows = "quic"`, fmt.Sprintf("flows = %q", flows), 1))
+		key, sockets, prefixed := fmt.Sprintf("flows = %q", flows), 4, 0
+		switch flows {
+		case "":
+			key, sockets = "", 2
+		case "quic":
+			prefixed = 4
+		}
+		f.write("web", strings.Replace(fmt.Sprintf(quicUnit, 2, ""), `flows = "quic"`, key, 1))
 		if err := f.s.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -313,12 +323,12 @@ func TestQUICScalesAndReloads(t *testing.T) {
 		})
 		for range 20 {
 			a, prefix := first[0].say(t, address, first[0].long(first[0].client))
-			if a.gen <= last || len(prefix) != 4*i {
+			if a.gen <= last || len(prefix) != prefixed {
 				t.Fatalf("flows %q: %+v answers, its prefix is %x", flows, a, prefix)
 			}
 			rand.Read(first[0].client)
 		}
-		if k := f.unit("web").Sockets; len(k) != 2*(i+1) || k[0].Flows != flows {
+		if k := f.unit("web").Sockets; len(k) != sockets || k[0].Flows != flows {
 			t.Errorf("flows %q: %+v", flows, k)
 		}
 	}

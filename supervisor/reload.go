@@ -103,6 +103,7 @@ func (s *Supervisor) apply(set *units.Set) (warnings []string, err error) {
 	}
 	for _, u := range s.sorted() {
 		s.refit(u)
+		s.bringAll(u)
 		s.healPaths(u, true)
 	}
 	passing("reload: handled")

@@ -42,6 +42,7 @@ func (s *Supervisor) resume(u *unit, children []keeper.Child, inv keeper.Invento
 	}
 	u.before = nil
 	s.settleFollowing()
+	s.bringAll(u)
 	s.goOnCanary(u)
 	s.hear(pending...)
 }

@@ -13,32 +13,33 @@ import (
 	"github.com/sockd/sockd/units"
 )
 
-// flows = "quic": each instance has two sockets on an address, its seats, for the two
-// runs that it may hold, so that a packet can be sent to either. What is new goes to the
-// head, the seat of the newest run that is ready; a run that leaves goes on getting the
-// packets whose connection ids it has issued. A seat's socket stays when its run goes.
+// flows = "sticky" or "quic": each instance has two sockets on an address, its seats, for
+// the two runs that it may hold, so that a datagram can be sent to either. What is new
+// goes to the head, the seat of the newest run that is ready; a run that leaves goes on
+// getting its flows, and the packets whose connection ids it has issued. When it has gone,
+// its flows go to the head. A seat's socket stays when its run goes.
 
-// routesIDs says whether packets can be sent where their connection ids say.
-func routesIDs() bool {
+// routesFlows says whether datagrams can be sent where their flows and ids say.
+func routesFlows() bool {
 	want, on := levelWanted()
 	return on && want <= steer.EBPF && probe().Best == steer.EBPF
 }
 
 // wantsSeats says whether a unit file asks for them.
 func wantsSeats(conf *units.Unit) bool {
-	return slices.ContainsFunc(conf.Sockets, func(k units.Socket) bool { return k.Flows == units.QUIC })
+	return slices.ContainsFunc(conf.Sockets, func(k units.Socket) bool { return k.Flows != "" })
 }
 
 // twoSeats says whether the unit's instances are to have two seats where conf asks for
 // them. They keep what they have: a run may live in either.
 func (u *unit) twoSeats(conf *units.Unit) bool {
-	return wantsSeats(conf) && (routesIDs() || slices.ContainsFunc(u.sockets, func(k *socket) bool { return k.seat > 0 }))
+	return wantsSeats(conf) && (routesFlows() || slices.ContainsFunc(u.sockets, func(k *socket) bool { return k.seat > 0 }))
 }
 
 // at is the number in the group of a seat.
 func (g *group) at(instance int, seat int8) int { return (instance-1)*g.seats + int(seat) }
 
-// routes says whether the group sends packets where their connection ids say.
+// routes says whether the group sends datagrams where their flows and ids say.
 func (g *group) routes() bool { return g.seats == 2 && g.steer.Level() == steer.EBPF }
 
 // seated says whether the unit's runs have seats.
@@ -73,11 +74,21 @@ func (u *unit) head(instance int) int8 {
 	return u.heads[instance]
 }
 
-func (u *unit) setHead(instance int, seat int8) {
+// setHead makes a seat the head, to which flows go whose run has left.
+func (s *Supervisor) setHead(u *unit, instance int, seat int8) {
 	if u.heads == nil {
 		u.heads = map[int]int8{}
 	}
 	u.heads[instance] = seat
+	for _, g := range u.groups {
+		for of := range int8(2) {
+			if at := g.at(instance, of); g.routes() && at < len(g.fds) && g.fds[at] >= 0 {
+				if err := g.steer.Inherit(at, g.at(instance, seat)); err != nil {
+					s.log.Warn("flows not passed on", "unit", u.conf.Name, "instance", instance, "err", err)
+				}
+			}
+		}
+	}
 }
 
 // freeSeat is the seat for an instance's next run: that which no other one has. Where
@@ -118,9 +129,14 @@ func (s *Supervisor) point(u *unit) {
 	}
 	moved := false
 	for i := range u.machine.Instances {
-		head := u.head(i + 1)
-		moved = moved || head != u.heads[i+1]
-		u.setHead(i+1, head)
+		was, known := u.heads[i+1]
+		if head := u.head(i + 1); head != was || !known {
+			moved = true
+			s.setHead(u, i+1, head)
+			if known && !u.sits(i+1, was) {
+				s.bringSoon(u, i+1)
+			}
+		}
 	}
 	if moved {
 		s.setWeights(u, u.machine.Weights)
@@ -148,14 +164,19 @@ func (u *unit) seatWeights(g *group, weights []int) []int {
 	return all
 }
 
-// settleSeats is for a group of seats that was opened: who lives has issued ids. Where
-// nothing can be routed, the other seats leave the kernel's group: nobody reads there.
+// settleSeats is for a group of seats that was opened: who lives has flows and has issued
+// ids. Of an instance that has nobody the head is where somebody waits. Where nothing can be
+// routed, the other seats leave the kernel's group: nobody reads there.
 func (s *Supervisor) settleSeats(u *unit, g *group) {
 	if g.seats == 1 {
 		return
 	}
 	for i := range u.machine.Instances {
-		u.setHead(i+1, u.head(i+1))
+		head := u.head(i + 1)
+		if len(u.machine.Instances[i].Runs) == 0 {
+			head = u.freeSeat(i + 1)
+		}
+		s.setHead(u, i+1, head)
 		if at := g.at(i+1, 1-u.heads[i+1]); !g.routes() && at < len(g.fds) && g.fds[at] >= 0 {
 			s.leaveGroup(u, g, at)
 		}
@@ -170,13 +191,13 @@ func (s *Supervisor) settleSeats(u *unit, g *group) {
 	}
 }
 
-// issue lets packets come to a run's seat whose connection ids generation gen has issued;
-// 0: none do any more.
+// issue lets flows of generation gen, and packets whose connection ids it has issued, come
+// to a run's seat; 0: none do any more.
 func (s *Supervisor) issue(u *unit, r *run, gen uint64) {
 	for _, g := range u.groups {
 		if at := g.at(r.id.Instance, r.seat); g.routes() && at < len(g.fds) {
 			if err := g.steer.Issue(at, gen); err != nil {
-				s.log.Warn("connection ids not routed", "unit", u.conf.Name, "instance", r.id.Instance, "generation", r.id.Gen, "err", err)
+				s.log.Warn("flows not routed", "unit", u.conf.Name, "instance", r.id.Instance, "generation", r.id.Gen, "err", err)
 			}
 		}
 	}
@@ -186,7 +207,7 @@ func (s *Supervisor) issue(u *unit, r *run, gen uint64) {
 // nobody looks at them.
 func (u *unit) idPrefix(r *run) string {
 	for _, g := range u.groups {
-		if g.routes() {
+		if g.routes() && g.options.ConnectionIDs {
 			return fmt.Sprintf("%08x", steer.Prefix(g.at(r.id.Instance, r.seat), r.id.Gen))
 		}
 	}
@@ -211,8 +232,8 @@ func (u *unit) seatOfOrphan(c keeper.Child) int8 {
 
 // fitsSeats says whether a unit can have so many instances.
 func (u *unit) fitsSeats(instances int) error {
-	if wantsSeats(u.conf) && instances > units.MaxQUIC {
-		return fmt.Errorf("instances: %d are more than the %d that flows = \"quic\" can have", instances, units.MaxQUIC)
+	if wantsSeats(u.conf) && instances > units.MaxFlowsInstances {
+		return fmt.Errorf("instances: %d are more than the %d that a socket with flows can have", instances, units.MaxFlowsInstances)
 	}
 	return nil
 }

@@ -79,7 +79,7 @@ type SocketStatus struct {
 	Lacks    string  `json:"steering_lacks,omitempty"` // what clients miss for want of a better way, and what would mend it
 	Weight   int     `json:"weight"`                   // of siblings: 0 gets nothing new
 	Flows    string  `json:"flows,omitempty"`          // of udp: sticky, quic, or "not kept" where the unit file asks for it in vain
-	Seat     int8    `json:"seat,omitempty"`           // with flows = "quic" an instance has two, 0 and 1, for the two processes of a replacement
+	Seat     int8    `json:"seat,omitempty"`           // with flows an instance has two, 0 and 1, for the two processes of a replacement
 	Retiring bool    `json:"retiring,omitempty"`       // of an instance that is one too many, where nothing is steered: who comes now is dropped, and tries again
 	Watched  bool    `json:"watched"`                  // a connection would start the service
 	Queued   int     `json:"queued"`

@@ -1,6 +1,9 @@
 package supervisor
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // trim parts from sockets of instances that are no more.
 func (s *Supervisor) trim(u *unit) {
@@ -28,6 +31,7 @@ func (s *Supervisor) trim(u *unit) {
 			u.closed += queued
 		}
 	}
+	maps.DeleteFunc(u.heads, func(instance int, _ int8) bool { return instance > n })
 	u.setSockets(kept)
 	s.release(gone)
 	s.spreadSockets(u)

@@ -100,7 +100,7 @@ type run struct {
 	gate     *gate  // asks whether it is ready; nil: nobody does
 	refused  int    // notify messages that did not count
 	user     int    // whom its process was started as
-	seat     int8   // which of its instance's two sockets it has, with flows = "quic"
+	seat     int8   // which of its instance's two sockets it has, with flows
 }
 
 func newUnit(conf *units.Unit) *unit {

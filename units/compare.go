@@ -146,7 +146,7 @@ func (u *Unit) handed() []any {
 	var list []any
 	for _, s := range u.Sockets {
 		for _, a := range s.Listen {
-			list = append(list, []any{s.Name, a, s.PerInstance, s.NonBlocking, s.Flows == QUIC})
+			list = append(list, []any{s.Name, a, s.PerInstance, s.NonBlocking, s.Flows})
 		}
 	}
 	if u.Service != nil && u.Service.Gate.Private() {

@@ -75,6 +75,9 @@ listen = ["unix:///run/a.sock", "tcp://:81"]
 			[]string{"changed web replace; added http tcp://:80; removed http tcp://:80@1; removed http tcp://:80@2"}},
 		{"sockets that a process has for itself", change("tcp://:80", "udp://:80"), change("tcp://:80", "udp://:80", "per_instance = true", "per_instance = true\nflows = 'quic'"),
 			[]string{"changed web replace; changed http udp://:80@1 flows; changed http udp://:80@2 flows"}},
+		{"how many flows are remembered", change("tcp://:80", "udp://:80", "per_instance = true", "per_instance = true\nflows = 'sticky'"),
+			change("tcp://:80", "udp://:80", "per_instance = true", "per_instance = true\nflows = 'sticky'\nflows_max = 5"),
+			[]string{"changed web; changed http udp://:80@1 flows_max; changed http udp://:80@2 flows_max"}},
 		{"no service any more", base, "[socket.admin]\nlisten = ['unix:///run/a.sock', 'tcp://:81']",
 			[]string{"changed web replace; removed http tcp://:80@1; removed http tcp://:80@2"}},
 	} {

@@ -115,8 +115,8 @@ func (s *source) flowRules(sock *Socket, path string) {
 		s.add(n.at, path+".flows", wrong("all instances share one socket: each takes what it can"))
 	case sock.ReusePort:
 		s.add(n.at, path+".flows", &fault{"sockd does not choose where processes outside it may join", "leave reuse_port out"})
-	case sock.Flows == QUIC && s.unit.Service != nil && s.unit.Service.Instances > MaxQUIC:
-		s.add(n.at, path+".flows", wrong("%d instances are more than the %d that \"quic\" can have", s.unit.Service.Instances, MaxQUIC))
+	case s.unit.Service != nil && s.unit.Service.Instances > MaxFlowsInstances:
+		s.add(n.at, path+".flows", wrong("%d instances are more than the %d that can have flows", s.unit.Service.Instances, MaxFlowsInstances))
 	}
 }
 

@@ -47,7 +47,7 @@ var socketKeys = sync.OnceValue(func() []key[Socket] {
 			meaning: "Each instance has a `SO_REUSEPORT` socket of its own; otherwise all share one"},
 			func(s *Socket) any { return &s.PerInstance }},
 		{keyInfo{name: "flows", kind: words(Sticky, QUIC), needs: toUDP, fallback: "off",
-			meaning: "With `per_instance`: `sticky` keeps the datagrams of one peer (address and port) with the instance that had its first one, also while that is down or is being replaced, and while others come and go. Needs steering by eBPF; without it a warning says so, and flows move when instances come and go. `quic` keeps each QUIC connection with the process that has it, for services that begin their connection ids [as they are told](services.md#quic)"},
+			meaning: "With `per_instance`: `sticky` keeps the datagrams of one peer (address and port) with the process that had its first one as long as that lives, also while [it leaves](services.md#udp-flows), and then with its instance, also while that is down and while others come and go; for that an instance has two sockets. Needs steering by eBPF; without it a warning says so, and flows move when instances come and go. `quic` keeps each QUIC connection with the process that has it, for services that begin their connection ids [as they are told](services.md#quic)"},
 			func(s *Socket) any { return &s.Flows }},
 		{keyInfo{name: "flows_timeout", kind: duration, needs: toUDP, min: int64(time.Second), max: longest, fallback: "`\"2m\"`",
 			meaning: "How long a silent flow is remembered; rounded up to units of 1.07 s"},

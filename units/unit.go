@@ -149,16 +149,17 @@ type Socket struct {
 // Flows says where the datagrams of one peer go to.
 type Flows string
 
-// Sticky keeps a peer's datagrams with the instance that had its first one.
+// Sticky keeps a peer's datagrams with the process that had its first one, also while
+// another replaces that, and then with the same instance.
 const Sticky Flows = "sticky"
 
 // QUIC is for services that speak QUIC: a packet comes to the process that has issued its
 // connection id, wherever it was sent from, also while another replaces that process.
 const QUIC Flows = "quic"
 
-// MaxQUIC is the largest number of instances with QUIC: each has two sockets, one for
-// each process of a replacement.
-const MaxQUIC = 512
+// MaxFlowsInstances is the largest number of instances with Flows: each has two sockets,
+// one for each process of a replacement.
+const MaxFlowsInstances = 512
 
 // An Address is where a socket listens. Network is Go's name for it.
 type Address struct {

@@ -150,6 +150,7 @@ func (e *classic) entered(place, fd int) error {
 }
 
 func (e *classic) issue(int, uint32) error   { return nil }
+func (e *classic) inherit(int, int) error    { return nil }
 func (e *classic) counts(int) (Counts, bool) { return Counts{}, false }
 func (e *classic) held() map[string]int      { return map[string]int{memoryName: e.memory.fd} }
 

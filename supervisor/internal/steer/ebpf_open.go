@@ -3,6 +3,7 @@ package steer
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -15,8 +16,10 @@ type maps struct {
 	sockets *ebpf.Map // REUSEPORT_SOCKARRAY: place → socket. Lookups give the socket's cookie
 	table   *ebpf.Map // one value: slot → place
 	counts  *ebpf.Map // one value: countWords counters
-	flows   *ebpf.Map // LRU hash: flow → place; nil unless sticky
-	issuers *ebpf.Map // one value: place → prefix of the ids that its generation issues; nil without connection ids
+	flows   *ebpf.Map // LRU hash: flow → prefix of the run that has it; nil unless sticky, like the next two
+	issuers *ebpf.Map // one value: place → prefix of the run there, with which the ids begin that it issues
+	heirs   *ebpf.Map // one value: place → what it differs by from the place that flows go to whose run has left
+	ids     bool      // flows of QUIC are told apart by connection ids
 }
 
 // named lists the maps that there are, under the names by which they are held.
@@ -27,6 +30,9 @@ func (m *maps) named() map[string]*ebpf.Map {
 	}
 	if m.issuers != nil {
 		all["issuers"] = m.issuers
+	}
+	if m.heirs != nil {
+		all["heirs"] = m.heirs
 	}
 	return all
 }
@@ -44,8 +50,8 @@ const (
 
 // newMaps makes the maps, or takes them from those that an earlier supervisor has left
 // in the keeper's hands. adopted says whether the table was. flows is how many are
-// remembered, 0: none; ids says whether they are of connection ids.
-func newMaps(flows int, ids bool, held map[string]int) (m *maps, adopted bool, err error) {
+// remembered, 0: none.
+func newMaps(flows int, held map[string]int) (m *maps, adopted bool, err error) {
 	m = new(maps)
 	specs := []struct {
 		name string
@@ -57,9 +63,11 @@ func newMaps(flows int, ids bool, held map[string]int) (m *maps, adopted bool, e
 		{"counts", &m.counts, ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8 * countWords, MaxEntries: 1}},
 		{"flows", &m.flows, ebpf.MapSpec{Type: ebpf.LRUHash, KeySize: 4, ValueSize: 8, MaxEntries: uint32(flows)}},
 		{"issuers", &m.issuers, ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4 * MaxPlaces, MaxEntries: 1}},
+		{"heirs", &m.heirs, ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4 * MaxPlaces, MaxEntries: 1}},
 	}
+	ofFlows := []string{"flows", "issuers", "heirs"}
 	for _, s := range specs {
-		if s.name == "flows" && flows == 0 || s.name == "issuers" && !ids {
+		if flows == 0 && slices.Contains(ofFlows, s.name) {
 			continue
 		}
 		s.spec.Name = "sockd_" + s.name
@@ -95,16 +103,17 @@ func adoptMap(held int, spec *ebpf.MapSpec) *ebpf.Map {
 }
 
 func openEBPF(s *steering, o Options) (*mapped, error) {
-	flows, ids := 0, o.ConnectionIDs && !s.kind.stream
-	if ids || o.Sticky && !s.kind.stream {
+	flows := 0
+	if (o.Sticky || o.ConnectionIDs) && !s.kind.stream {
 		if flows = o.Flows; flows <= 0 {
 			flows = defaultFlows
 		}
 	}
-	m, adopted, err := newMaps(flows, ids, o.Held)
+	m, adopted, err := newMaps(flows, o.Held)
 	if err != nil {
 		return nil, err
 	}
+	m.ids = flows > 0 && o.ConnectionIDs
 	e := &mapped{s: s, maps: m}
 	if err := e.load(o, adopted); err != nil {
 		if adopted {

@@ -20,12 +20,12 @@ const (
 	onFlags   = -24 // u8: TCP flags
 	onFlow    = -32 // u32: key of the flow table
 	onNow     = -40 // u32: units of 2^30 ns
-	onVerdict = -48 // two u32: place and time, a value of the flow table
+	onVerdict = -48 // two u32: owner and time, a value of the flow table
 )
 
 // Fields of a value of the flow table.
 const (
-	flowPlace = 0 // u32
+	flowOwner = 0 // u32: the prefix of the run that has it, see Prefix; also without connection ids
 	flowSeen  = 4 // u32: units of 2^30 ns since boot
 )
 
@@ -66,7 +66,7 @@ func program(m *maps, stream bool, timeout uint32) *ebpf.ProgramSpec {
 	if stream {
 		ins = append(ins, tally()...)
 	}
-	if m.issuers != nil {
+	if m.ids {
 		ins = append(ins, byConnectionID(m)...)
 	}
 	sticky := m.flows != nil
@@ -187,60 +187,5 @@ func tallied(m *maps, label string) asm.Instructions {
 		asm.JEq.Imm(asm.R1, tallyNone, label),
 		asm.LoadMapValue(asm.R2, m.counts.FD(), 8*countMoved),
 		asm.JEq.Imm(asm.R1, tallyMoved, label+"_add"),
-	}
-}
-
-// knownFlow selects the place that a flow went to, if it is not long ago and the
-// place has its socket, and, with connection ids, a process. The key is the hash alone: that two flows share one in four
-// thousand million sends the newer to the place of the older, which does no harm.
-func knownFlow(m *maps, timeout uint32) asm.Instructions {
-	ins := asm.Instructions{
-		asm.StoreMem(asm.R10, onFlow, asm.R7, asm.Word).WithSymbol("flow"),
-		asm.FnKtimeGetNs.Call(),
-		asm.RSh.Imm(asm.R0, 30),
-		asm.StoreMem(asm.R10, onNow, asm.R0, asm.Word),
-		asm.LoadMapPtr(asm.R1, m.flows.FD()),
-		asm.Mov.Reg(asm.R2, asm.R10),
-		asm.Add.Imm(asm.R2, onFlow),
-		asm.FnMapLookupElem.Call(),
-		asm.JEq.Imm(asm.R0, 0, "probe0"),
-		asm.LoadMem(asm.R1, asm.R10, onNow, asm.Word),
-		asm.Mov.Reg(asm.R3, asm.R1),
-		asm.LoadMem(asm.R2, asm.R0, flowSeen, asm.Word),
-		asm.Sub.Reg32(asm.R3, asm.R2),
-		asm.JEq.Imm32(asm.R3, 0, "fresh"),
-		asm.JGT.Imm32(asm.R3, int32(timeout), "probe0"),
-		asm.StoreMem(asm.R0, flowSeen, asm.R1, asm.Word),
-		asm.LoadMem(asm.R9, asm.R0, flowPlace, asm.Word).WithSymbol("fresh"),
-		asm.JGT.Imm(asm.R9, MaxPlaces-1, "probe0"),
-	}
-	if m.issuers != nil { // nobody reads at a place where nobody issues ids: see seats in package supervisor
-		ins = append(ins,
-			asm.Mov.Reg(asm.R1, asm.R9),
-			asm.LSh.Imm(asm.R1, 2), // entries are u32
-			asm.LoadMapValue(asm.R2, m.issuers.FD(), 0),
-			asm.Add.Reg(asm.R2, asm.R1),
-			asm.LoadMem(asm.R1, asm.R2, 0, asm.Word),
-			asm.JEq.Imm(asm.R1, 0, "probe0"),
-		)
-	}
-	ins = append(ins, selectPlace(m)...)
-	ins = append(ins, asm.JNE.Imm(asm.R0, 0, "probe0"))
-	return append(ins, count(m, "known")...)
-}
-
-// rememberFlow enters R9 as the place of a new flow.
-func rememberFlow(m *maps) asm.Instructions {
-	return asm.Instructions{
-		asm.StoreMem(asm.R10, onVerdict+flowPlace, asm.R9, asm.Word),
-		asm.LoadMem(asm.R1, asm.R10, onNow, asm.Word),
-		asm.StoreMem(asm.R10, onVerdict+flowSeen, asm.R1, asm.Word),
-		asm.LoadMapPtr(asm.R1, m.flows.FD()),
-		asm.Mov.Reg(asm.R2, asm.R10),
-		asm.Add.Imm(asm.R2, onFlow),
-		asm.Mov.Reg(asm.R3, asm.R10),
-		asm.Add.Imm(asm.R3, onVerdict),
-		asm.Mov.Imm(asm.R4, 0), // BPF_ANY
-		asm.FnMapUpdateElem.Call(),
 	}
 }

@@ -1,10 +1,6 @@
 package steer
 
-import (
-	"fmt"
-
-	"github.com/cilium/ebpf/asm"
-)
+import "github.com/cilium/ebpf/asm"
 
 // Connection ids of QUIC (RFC 9000). A client may change its address, so the peer says
 // nothing about the place; the id that a packet is for does. A server chooses the ids
@@ -72,11 +68,9 @@ func byConnectionID(m *maps) asm.Instructions {
 		asm.JEq.Imm(asm.R9, 0, "stranger"),
 		asm.Sub.Imm(asm.R9, 1),
 		asm.JGT.Imm(asm.R9, MaxPlaces-1, "stranger"),
-		asm.Mov.Reg(asm.R1, asm.R9),
-		asm.LSh.Imm(asm.R1, 2), // entries are u32
-		asm.LoadMapValue(asm.R2, m.issuers.FD(), 0),
-		asm.Add.Reg(asm.R2, asm.R1),
-		asm.LoadMem(asm.R2, asm.R2, 0, asm.Word),
+	)
+	ins = append(ins, ofPlace(m.issuers)...)
+	ins = append(ins,
 		asm.LoadMem(asm.R1, asm.R10, onPrefix, asm.Word),
 		asm.JNE.Reg(asm.R1, asm.R2, "stranger"),
 	)
@@ -106,32 +100,4 @@ func loadBytes(from int32, to int32, size int32) asm.Instructions {
 		asm.FnSkbLoadBytes.Call(),
 		asm.JNE.Imm(asm.R0, 0, "flow"),
 	}
-}
-
-// issue lets ids with a prefix come to a place; 0: none do.
-func (e *mapped) issue(place int, prefix uint32) error {
-	if e.maps.issuers == nil {
-		return nil
-	}
-	var all [MaxPlaces]uint32
-	if err := e.maps.issuers.Lookup(uint32(0), &all); err != nil {
-		return fmt.Errorf("read issuers: %w", err)
-	}
-	all[place] = prefix
-	if err := e.maps.issuers.Put(uint32(0), &all); err != nil {
-		return fmt.Errorf("write issuers: %w", err)
-	}
-	return nil
-}
-
-func (g *steering) Issue(place int, gen uint64) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if err := g.check(place); err != nil {
-		return err
-	}
-	if gen == 0 {
-		return g.engine.issue(place, 0)
-	}
-	return g.engine.issue(place, Prefix(place, gen))
 }

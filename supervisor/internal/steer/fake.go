@@ -248,5 +248,6 @@ func (n *fakeNet) counts(places int) (Counts, bool) {
 }
 
 func (n *fakeNet) issue(int, uint32) error { return nil }
+func (n *fakeNet) inherit(int, int) error  { return nil }
 func (n *fakeNet) held() map[string]int    { return nil }
 func (n *fakeNet) close(int) error         { return nil }

@@ -47,11 +47,16 @@ type Group interface {
 	// changed. To leave at any price shut the socket down first. A udp socket keeps
 	// its datagrams, and gets no more: below level EBPF it is connected to itself.
 	Leave(place int) error
-	// Issue says which generation has a place now, so that packets for the connection
-	// ids that it issues, which begin with [Prefix], come to the place whatever its
-	// weight; 0: nobody, then they go where new ones go. Without
-	// [Options].ConnectionIDs, and below level EBPF, it does nothing.
+	// Issue says which generation has a place now; 0: nobody. Its flows come to the place
+	// whatever its weight, and so do packets for the connection ids that it issues, which
+	// begin with [Prefix]. Of one that has left the place, flows go to the place's heir;
+	// packets for its connection ids go where new ones go. Where flows are not
+	// remembered, and below level EBPF, it does nothing.
 	Issue(place int, gen uint64) error
+	// Inherit says to which place flows go whose generation has left a place: first to
+	// the place itself, where they wait if nobody is there. (With
+	// [Options].ConnectionIDs they go where new ones go then.)
+	Inherit(place, heir int) error
 	// Counts tells what has been steered since the group was first opened; false
 	// where nobody counts (ClassicBPF, Hash).
 	Counts() (Counts, bool)
@@ -77,10 +82,11 @@ type Counts struct {
 
 // Options says how a group is opened. The zero value works.
 type Options struct {
-	// Sticky keeps a known udp flow (address and port of both sides) with its place
-	// when weights change, until the place's socket leaves. Level EBPF only, and
-	// udp only; elsewhere it is ignored and flows of places that keep their weight
-	// stay, except as many as a change has to move.
+	// Sticky keeps a known udp flow (address and port of both sides) with the generation
+	// at its place (see Issue) when weights change, and then with the place's heir, until
+	// the place's socket leaves. Level EBPF only, and udp only; elsewhere it is ignored
+	// and flows of places that keep their weight stay, except as many as a change has
+	// to move.
 	Sticky bool
 	// ConnectionIDs keeps QUIC connections with whom they are: see Issue. What a client
 	// calls a server by before it knows better is a flow, as with Sticky, which is

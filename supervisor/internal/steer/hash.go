@@ -19,6 +19,7 @@ func (hashing) leaving(int, int) error    { return nil }
 func (hashing) left(int, int) error       { return nil }
 func (hashing) entered(int, int) error    { return nil }
 func (hashing) issue(int, uint32) error   { return nil }
+func (hashing) inherit(int, int) error    { return nil }
 func (hashing) counts(int) (Counts, bool) { return Counts{}, false }
 func (hashing) held() map[string]int      { return nil }
 func (hashing) close(int) error           { return nil }

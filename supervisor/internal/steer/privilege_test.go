@@ -98,9 +98,9 @@ func TestWithNoMorePrivilegeThanBPF(t *testing.T) {
 	if !mayBPF(t) {
 		t.Skip("needs CAP_BPF, to pass it on")
 	}
-	out := asNobody(t, false, "^(TestShares|TestFlush|TestJoinAndLeave|TestFlowsStayWithTheirPlace|TestStickyFlowsDoNotMove|TestConnectionIDs|TestProbe)$", unix.CAP_BPF)
+	out := asNobody(t, false, "^(TestShares|TestFlush|TestJoinAndLeave|TestFlowsStayWithTheirPlace|TestStickyFlowsDoNotMove|TestFlowsStayWithTheirGeneration|TestConnectionIDs|TestProbe)$", unix.CAP_BPF)
 	for _, name := range []string{"TestShares/ebpf_tcp4_migrate=false", "TestFlush/ebpf_tcp4_migrate=false", "TestJoinAndLeave/ebpf_tcp4_migrate=false",
-		"TestFlowsStayWithTheirPlace/ebpf_udp4", "TestStickyFlowsDoNotMove/udp4", "TestConnectionIDs/udp4", "TestProbe"} {
+		"TestFlowsStayWithTheirPlace/ebpf_udp4", "TestStickyFlowsDoNotMove/udp4", "TestFlowsStayWithTheirGeneration/udp4", "TestConnectionIDs/udp4", "TestProbe"} {
 		if !strings.Contains(out, "--- PASS: "+name+" (") {
 			t.Errorf("with CAP_BPF alone: %s did not pass", name)
 		}

@@ -71,7 +71,7 @@ func onSocket(try func(fd int) error) error {
 }
 
 func probeEBPF(fd int) error {
-	m, _, err := newMaps(0, false, nil)
+	m, _, err := newMaps(0, nil)
 	if err != nil {
 		return err
 	}

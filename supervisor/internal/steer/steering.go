@@ -22,6 +22,7 @@ type engine interface {
 	left(place, fd int) error
 	entered(place, fd int) error
 	issue(place int, prefix uint32) error
+	inherit(place, heir int) error
 	counts(places int) (Counts, bool)
 	held() map[string]int
 	close(fd int) error // fd: any member, or -1

@@ -1,0 +1,66 @@
+package supervisor
+
+import (
+	"context"
+	"time"
+
+	"github.com/sockd/sockd/supervisor/internal/steer"
+	"github.com/sockd/sockd/supervisor/internal/sys"
+)
+
+// A run that leaves may not have read all that came to its seat, and the next one sits on
+// the other: what waits in the seat that was left is sent to the head, where its flows go
+// now. Where that cannot be done, for want of CAP_NET_RAW perhaps, the next run that sits
+// there reads it.
+
+// bringSoon does that for an instance's seats once nothing new can come to those that
+// nobody sits on.
+func (s *Supervisor) bringSoon(u *unit, instance int) {
+	go func() {
+		select {
+		case <-time.After(steer.Settle): // who had chosen the seat before has come by now
+		case <-s.quit:
+			return
+		}
+		s.ask(context.Background(), func() error {
+			s.bring(u, instance)
+			return nil
+		})
+	}()
+}
+
+// bringAll does it for all instances: a supervisor before us may have died over it, and
+// while a group is opened the kernel deals to every seat.
+func (s *Supervisor) bringAll(u *unit) {
+	for i := range u.machine.Instances {
+		s.bring(u, i+1)
+	}
+}
+
+func (s *Supervisor) bring(u *unit, instance int) {
+	for _, k := range u.sockets {
+		if g := u.groupOf(k); k.instance != instance || g == nil || !g.routes() || k.seat == u.heads[instance] || u.sits(instance, k.seat) {
+			continue
+		}
+		if queued, _, _, err := sys.Queue(k.fd); err != nil || queued == 0 {
+			continue
+		}
+		n, err := sys.Redeliver(k.fd)
+		if n > 0 {
+			s.log.Info("datagrams moved", "unit", u.conf.Name, "instance", instance, "socket", k.name, "datagrams", n)
+		}
+		if err != nil {
+			s.log.Warn("datagrams held until the next replacement", "unit", u.conf.Name, "instance", instance, "socket", k.name, "because", err)
+		}
+	}
+}
+
+// sits says whether a run of an instance lives on a seat.
+func (u *unit) sits(instance int, seat int8) bool {
+	for _, r := range u.runs {
+		if r.id.Instance == instance && r.seat == seat && !r.exited {
+			return true
+		}
+	}
+	return false
+}
