@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"strings"
@@ -50,6 +51,7 @@ func Keep(argv []string, log *slog.Logger, care Care) (code int, err error) {
 			log.Warn("outer manager not told", "err", err)
 		}
 	}
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) // a log that nobody reads any more is no end
 	sys.ReserveThreads(keeperThreads)
 	oneByOne()
 	options := keeper.Options{Reap: true, Log: log, Store: outerStore(log)}

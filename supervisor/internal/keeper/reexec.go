@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"os/signal"
 	"runtime"
 	"slices"
 	"strconv"
@@ -53,7 +54,7 @@ func (g *guard) handOver(s *session, p *sys.Process, file int) error {
 	all, release := sys.HoldSignals(passedOn...)
 	defer release()
 	if all { // what comes from now on waits for the next image; what came before is taken
-		g.deafen()
+		signal.Stop(g.signals) // not of SIGPIPE: the log may have no reader
 		defer g.listen()
 	}
 	g.hush()
