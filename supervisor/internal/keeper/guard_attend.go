@@ -79,7 +79,7 @@ type vigil struct {
 
 // told: there is something it has to take notice of. In safe mode it acknowledges nothing.
 func (v *vigil) told() {
-	if v.unheard++; v.unheard == 1 && !v.stopped && !v.safe {
+	if v.unheard++; v.unheard == 1 && !v.stopped && !v.safe && !v.leaves() {
 		v.patience.Reset(v.Watchdog)
 	}
 }
@@ -87,10 +87,13 @@ func (v *vigil) told() {
 // heard: it takes notice.
 func (v *vigil) heard() {
 	v.unheard = 0
-	if !v.stopped {
+	if !v.stopped && !v.leaves() {
 		v.patience.Stop()
 	}
 }
+
+// leaves: it has handed over a file, and has only to end.
+func (v *vigil) leaves() bool { return v.trial != nil && !v.onTrial() && !v.ending }
 
 // lookSoon: some child has been stopped or has ended.
 func (v *vigil) lookSoon() {
@@ -113,7 +116,7 @@ func (v *vigil) begin(stopped bool) {
 	switch {
 	case stopped:
 		v.patience.Reset(v.Stopped)
-	case v.unheard > 0 && !v.safe:
+	case v.unheard > 0 && !v.safe, v.leaves():
 		v.patience.Reset(v.Watchdog)
 	default:
 		v.patience.Stop()
@@ -124,6 +127,8 @@ func (v *vigil) begin(stopped bool) {
 func (v *vigil) lose() {
 	because := "it took no notice of news for " + v.Watchdog.String()
 	switch {
+	case v.leaves() && !v.stopped:
+		because = "it did not end within " + v.Watchdog.String() + " for an upgrade"
 	case v.stopped && !v.p.Stopped(): // we were stopped too, and have come back with it
 		v.begin(false)
 		return
