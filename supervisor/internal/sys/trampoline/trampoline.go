@@ -128,6 +128,45 @@ func closeOnExec(first int) syscall.Errno {
 		return err
 	}
 	// Before Linux 5.11, or under a filter that does not know the call.
+	if markListed(first) {
+		return 0
+	}
+	return markAll(first)
+}
+
+// markListed marks those that /proc lists; false if it cannot. There are few, where the
+// limit may allow a thousand million.
+func markListed(first int) bool {
+	dir, err := syscall.Open("/proc/self/fd", syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer syscall.Close(dir)
+	var b [4096]byte
+	for {
+		n, err := syscall.ReadDirent(dir, b[:])
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err != nil:
+			return false
+		case n == 0:
+			return true
+		}
+		_, _, names := syscall.ParseDirent(b[:n], -1, nil)
+		for _, name := range names {
+			switch fd, ok := atoi(name); {
+			case !ok:
+				return false // a number that is too long for it
+			case fd >= first:
+				syscall.CloseOnExec(fd)
+			}
+		}
+	}
+}
+
+// markAll marks all that there may be.
+func markAll(first int) syscall.Errno {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return errno(err)
