@@ -22,9 +22,11 @@ type place struct {
 }
 
 // places lists where the unit file wants sockets, in the order services get them.
-// twoSeats says whether instances have two seats where it asks for them.
+// twoSeats says whether instances have two seats where it asks for them and they are not
+// more than a group has places for.
 func places(conf *units.Unit, instances int, twoSeats bool) []place {
 	var all []place
+	twoSeats = twoSeats && instances <= units.MaxFlowsInstances
 	for _, k := range conf.Sockets {
 		seen := map[units.Address]int{}
 		for _, a := range k.Listen {

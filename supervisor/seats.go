@@ -39,8 +39,8 @@ func (u *unit) twoSeats(conf *units.Unit) bool {
 // at is the number in the group of a seat.
 func (g *group) at(instance int, seat int8) int { return (instance-1)*g.seats + int(seat) }
 
-// routes says whether the group sends datagrams where their flows and ids say.
-func (g *group) routes() bool { return g.seats == 2 && g.steer.Level() == steer.EBPF }
+// routes says whether the group sends datagrams where their flows and ids say, or will soon.
+func (g *group) routes() bool { return g.seats == 2 && (g.busy || g.steer.Level() == steer.EBPF) }
 
 // seated says whether the unit's runs have seats.
 func (u *unit) seated() bool {

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/steer"
@@ -23,7 +24,9 @@ func (s *Supervisor) bringSoon(u *unit, instance int) {
 			return
 		}
 		s.ask(context.Background(), func() error {
-			s.bring(u, instance)
+			if !s.bring(u, instance) {
+				s.tryAgain(func() bool { return s.bring(u, instance) })
+			}
 			return nil
 		})
 	}()
@@ -33,26 +36,38 @@ func (s *Supervisor) bringSoon(u *unit, instance int) {
 // while a group is opened the kernel deals to every seat.
 func (s *Supervisor) bringAll(u *unit) {
 	for i := range u.machine.Instances {
-		s.bring(u, i+1)
+		if !s.bring(u, i+1) {
+			s.bringSoon(u, i+1)
+		}
 	}
 }
 
-func (s *Supervisor) bring(u *unit, instance int) {
+// bring says whether nothing is left that could be brought later.
+func (s *Supervisor) bring(u *unit, instance int) (done bool) {
+	done = true
 	for _, k := range u.sockets {
-		if g := u.groupOf(k); k.instance != instance || g == nil || !g.routes() || k.seat == u.heads[instance] || u.sits(instance, k.seat) {
+		if k.instance != instance || k.seat == u.heads[instance] || u.sits(instance, k.seat) {
+			continue
+		}
+		g := u.groupOf(k)
+		if g == nil || !g.routes() || g.busy {
 			continue
 		}
 		if queued, _, _, err := sys.Queue(k.fd); err != nil || queued == 0 {
 			continue
 		}
-		n, err := sys.Redeliver(k.fd)
+		n, err := sys.Redeliver(k.fd, g.fds[g.at(instance, u.heads[instance])])
 		if n > 0 {
 			s.log.Info("datagrams moved", "unit", u.conf.Name, "instance", instance, "socket", k.name, "datagrams", n)
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, sys.ErrNoRoom):
+			done = false
+		case err != nil:
 			s.log.Warn("datagrams held until the next replacement", "unit", u.conf.Name, "instance", instance, "socket", k.name, "because", err)
 		}
 	}
+	return done
 }
 
 // sits says whether a run of an instance lives on a seat.

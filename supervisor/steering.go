@@ -28,6 +28,7 @@ type group struct {
 	ours    bool          // nobody else may join it; else the kernel's hash serves it
 	options steer.Options // as it was opened; without Held
 	seats   int           // how many sockets an instance has in it: 1 or 2
+	busy    bool          // its sockets are still another group's: a better level is tried later
 	fds     []int         // its members, by instance and seat: see at
 	held    []string      // what the keeper keeps of it
 }
@@ -173,7 +174,8 @@ func (s *Supervisor) openGroup(u *unit, as group, inv keeper.Inventory) {
 			steer.Lock(fd)
 		}
 	}
-	if want != steer.Hash && g.Level() != steer.EBPF && as.seats == 1 && steer.Busy(fds) {
+	if want != steer.Hash && g.Level() != steer.EBPF && steer.Busy(fds) {
+		gr.busy = true
 		s.tryAgain(func() bool { return s.steerBetter(u, gr) })
 	}
 	s.log.Debug("steered", "unit", u.conf.Name, "socket", p.name, "level", g.Level(), "because", g.Why())

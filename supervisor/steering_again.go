@@ -27,6 +27,7 @@ func (s *Supervisor) steerBetter(u *unit, g *group) (done bool) {
 	u.groups = slices.DeleteFunc(u.groups, func(o *group) bool { return o == g })
 	s.openGroup(u, group{place: g.place, fds: g.fds, ours: g.ours, seats: g.seats}, keeper.Inventory{})
 	s.setWeights(u, u.machine.Weights)
+	s.bringAll(u)
 	s.refit(u)
 	s.publish(u)
 	return true

@@ -172,6 +172,44 @@ func TestStickyFlowsWaitAfterACrash(t *testing.T) {
 	dies(false)
 }
 
+// While sockets are still in the hands of steering that is gone, a lesser level serves: who
+// is started then is known to his flows and ids all the same when they can be kept.
+func TestSeatsWhileTheBestIsNotToBeHad(t *testing.T) {
+	f, address := quicFixture(t, 2)
+	f.crash()
+	u := f.s.units["web"]
+	for _, name := range u.groups[0].held {
+		f.keeper.Release(name)
+	}
+	f.start()
+	if k := f.unit("web").Sockets[0]; k.Steering == "ebpf" || k.Flows != "not kept" {
+		t.Fatalf("%+v", k)
+	}
+	go f.s.restartUnit(t.Context(), errand{unit: "web", wait: true})
+	f.until("two drain", func() bool { return len(f.draining()) == 2 })
+	leaving := f.draining()
+	if err := u.groups[0].steer.Close(); err != nil { // what a process that is killed does
+		t.Fatal(err)
+	}
+	f.until("the best there is", func() bool { return f.unit("web").Sockets[0].Flows == "quic" })
+	var all []*quicConnection
+	by := map[int]bool{}
+	for len(all) < 40 || len(by) < 2 {
+		c := openQUIC(t, address)
+		by[c.instance] = true
+		if slices.Contains(leaving, c.pid) {
+			t.Errorf("a new connection came to %+v, who leaves", c.answer)
+		}
+		all = append(all, c)
+	}
+	stray(t, address, all)
+	for _, pid := range leaving {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	f.until("they have left", func() bool { return len(f.draining()) == 0 })
+	stray(t, address, all)
+}
+
 // Who was started by a supervisor that knew of one seat only is taken up, and has another.
 func TestStickyOfBefore(t *testing.T) {
 	if !routesFlows() {

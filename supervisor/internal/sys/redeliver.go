@@ -11,22 +11,29 @@ import (
 )
 
 // Redeliver takes the datagrams that wait in a UDP socket and lets each arrive once more,
-// from the same peer, so that it comes to the socket that its flow is dealt to now. It
-// returns how many have come back. Nobody may read the socket meanwhile, and it must be
-// given nothing any more. The kernel moves no datagrams as it does connections, so they are
+// from the same peer, so that it comes to the socket that its flow is dealt to now, which is
+// to. It returns how many have come back. Nobody may read the socket meanwhile, and it must
+// be given nothing any more. The kernel moves no datagrams as it does connections, so they are
 // sent through a raw socket, for which it wants CAP_NET_RAW; they come in by the loopback
 // device, and a packet filter sees them there.
 //
 // After an error what has not come back waits where it was: ErrNotRedelivered says that
-// the kernel would not bring it to the socket's siblings. What was sent to a group or to
-// all is dropped: each socket was given a copy.
-func Redeliver(fd int) (n int, err error) {
+// the kernel would not bring it to the socket's siblings, ErrNoRoom that to is half full.
+// What was sent to a group or to all is dropped: each socket was given a copy.
+func Redeliver(fd, to int) (n int, err error) {
 	r, err := newRedelivery(fd)
 	if err != nil {
 		return 0, err
 	}
 	defer r.close()
 	for {
+		queued, room, _, err := Queue(to)
+		if err != nil {
+			return n, err
+		}
+		if queued > room/2 {
+			return n, ErrNoRoom
+		}
 		sent, err := r.one()
 		switch {
 		case errors.Is(err, unix.EAGAIN):
@@ -38,8 +45,11 @@ func Redeliver(fd int) (n int, err error) {
 	}
 }
 
-// ErrNotRedelivered is of datagrams that would not come where they are to be.
-var ErrNotRedelivered = errors.New("it is bound to a device, or takes what is for other addresses")
+// Why datagrams are not redelivered.
+var (
+	ErrNotRedelivered = errors.New("it is bound to a device, or takes what is for other addresses")
+	ErrNoRoom         = errors.New("the socket that they are for is half full")
+)
 
 // A redelivery is under way.
 type redelivery struct {

@@ -13,11 +13,7 @@ import (
 // What waits in a socket that is dealt nothing any more comes to its sibling: whole, in
 // order, and from whom it was.
 func TestRedeliver(t *testing.T) {
-	if fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW); err == nil {
-		unix.Close(fd)
-	} else {
-		t.Skipf("needs CAP_NET_RAW: %v", err)
-	}
+	needRaw(t)
 	for _, row := range []struct{ name, network, address, to string }{
 		{"IPv4", "udp4", "127.0.0.1:0", "127.0.0.1"},
 		{"IPv6", "udp6", "[::1]:0", "::1"},
@@ -37,7 +33,7 @@ func TestRedeliver(t *testing.T) {
 				}
 				defer c.Close()
 				conns = append(conns, c)
-				for _, size := range []int{0, 1, 2, 1471, 9000, 30001} {
+				for _, size := range []int{0, 1, 2, 1471, 9001, 3000} {
 					b := bytes.Repeat([]byte{byte(i + 1), byte(size), 0xff}, size)[:size]
 					sent = append(sent, b)
 					if _, err := c.Write(b); err != nil {
@@ -54,7 +50,7 @@ func TestRedeliver(t *testing.T) {
 			if err := unix.Connect(left, nobody); err != nil {
 				t.Fatal(err)
 			}
-			n, err := Redeliver(left)
+			n, err := Redeliver(left, next)
 			if err != nil || n != len(sent) {
 				t.Fatalf("%d redelivered, %v; %d were sent", n, err, len(sent))
 			}
@@ -73,10 +69,48 @@ func TestRedeliver(t *testing.T) {
 			if queued, _, _, _ := Queue(left); queued != 0 {
 				t.Errorf("%d bytes are left", queued)
 			}
-			if n, err := Redeliver(left); n != 0 || err != nil {
+			if n, err := Redeliver(left, next); n != 0 || err != nil {
 				t.Errorf("from an empty socket: %d, %v", n, err)
 			}
 		})
+	}
+}
+
+// A sibling that nobody reads is not filled: the rest stays, and goes when there is room.
+func TestRedeliverStopsWhereThereIsNoRoom(t *testing.T) {
+	needRaw(t)
+	left, address := bindUDP(t, "udp4", "127.0.0.1:0")
+	c, err := net.Dial("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	sent := 0
+	for queued, room := 0, 1; queued < room/4*3; sent++ {
+		fmt.Fprint(c, sent)
+		queued, room, _, _ = Queue(left)
+	}
+	next, _ := bindUDP(t, "udp4", address)
+	if err := unix.Connect(left, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 9}); err != nil {
+		t.Fatal(err)
+	}
+	for read, rounds := 0, 0; read < sent; rounds++ {
+		_, err := Redeliver(left, next)
+		if rounds == 0 != errors.Is(err, ErrNoRoom) || rounds > 0 && err != nil {
+			t.Fatalf("round %d: %v", rounds, err)
+		}
+		for b := make([]byte, 100); ; read++ {
+			n, _, err := unix.Recvfrom(next, b, unix.MSG_DONTWAIT)
+			if err != nil {
+				break
+			}
+			if string(b[:n]) != fmt.Sprint(read) {
+				t.Fatalf("%s was read, want %d", b[:n], read)
+			}
+		}
+		if _, _, drops, _ := Queue(next); drops > 0 {
+			t.Fatalf("%d dropped", drops)
+		}
 	}
 }
 
@@ -100,7 +134,7 @@ func TestRedeliverLeavesTheOthers(t *testing.T) {
 			if err := row.set(fd); err != nil {
 				t.Skipf("needs a privilege: %v", err)
 			}
-			if n, err := Redeliver(fd); n != 0 || !errors.Is(err, ErrNotRedelivered) {
+			if n, err := Redeliver(fd, fd); n != 0 || !errors.Is(err, ErrNotRedelivered) {
 				t.Errorf("%d, %v", n, err)
 			}
 			b := make([]byte, 100)
@@ -109,6 +143,16 @@ func TestRedeliverLeavesTheOthers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// needRaw skips where nothing can be sent in the name of others.
+func needRaw(t *testing.T) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	if err != nil {
+		t.Skipf("needs CAP_NET_RAW: %v", err)
+	}
+	unix.Close(fd)
 }
 
 func bindUDP(t *testing.T, network, address string) (fd int, real string) {
