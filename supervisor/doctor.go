@@ -32,7 +32,7 @@ type Finding struct {
 func Diagnose(set *units.Set, runtimeDir string) []Finding {
 	r := steer.Probe()
 	list := append(findSteering(r), findCgroup(), findSpawning(), findPidfd(), findProc(), findDescriptors(set), findBacklog(set), findRuntimeDir(runtimeDir), findIPv6())
-	return append(list, findFlows(set, r)...)
+	return append(list, findFlows(set, r, sys.MayRedeliver())...)
 }
 
 // findSteering is the three levels, then what moves connections.
@@ -66,26 +66,6 @@ func findSteering(r steer.Report) (list []Finding) {
 		}
 	}
 	return append(list, f)
-}
-
-// findFlows is about units that want flows kept, where they cannot be.
-func findFlows(set *units.Set, r steer.Report) []Finding {
-	if set == nil || r.Best == steer.EBPF {
-		return nil
-	}
-	var asking []string
-	for _, u := range set.Units {
-		for _, k := range u.Sockets {
-			if k.Flows != "" {
-				asking = append(asking, fmt.Sprintf("%s of unit %s asks for flows = %q", k.Name, u.Name, k.Flows))
-			}
-		}
-	}
-	if asking == nil {
-		return nil
-	}
-	return []Finding{{"flows", false, strings.Join(asking, ", "),
-		"flows are not kept: a peer, and a connection whose client changes its address, may come to another process when processes come and go", "have steering by eBPF"}}
 }
 
 func findCgroup() Finding {
