@@ -127,7 +127,7 @@ func printUnits(w io.Writer, all []supervisor.UnitStatus, now time.Time) error {
 		}
 		for _, in := range u.Instances {
 			var pids []string
-			why := in.Because
+			why := printable(in.Because)
 			if in.State == "ready" || in.State == "idle" {
 				why = standing(u, in)
 			}
@@ -157,7 +157,7 @@ func printUnits(w io.Writer, all []supervisor.UnitStatus, now time.Time) error {
 			if k.Instance > 0 {
 				place += fmt.Sprintf("@%d", k.Instance)
 			}
-			fmt.Fprintf(tw, "%s\t%s\t%s://%s\t%s\t%d\t%s\n", place, k.Name, k.Network, k.Address, queue(k), k.Drops, weight(k))
+			fmt.Fprintf(tw, "%s\t%s\t%s://%s\t%s\t%d\t%s\n", place, printable(k.Name), k.Network, printable(k.Address), queue(k), k.Drops, weight(k))
 		}
 	}
 	printSteering(tw, all)

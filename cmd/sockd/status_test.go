@@ -7,6 +7,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/sockd/sockd/supervisor"
 )
 
 const twoSiblings = `
@@ -114,4 +117,18 @@ func TestStatusSaysWhatIsSpecial(t *testing.T) {
 	r.line("replacement failed")
 	do(exitRolledBack, "restart", "web")
 	says(`web@1 +ready +.*replacement failed: exit status 9`, `web@2 +ready +.*replacement cancelled: instance 1: exit status 9`)
+}
+
+// What stands in a path or an error does not steer the terminal, nor break the table.
+func TestStatusDoesNotSteerTheTerminal(t *testing.T) {
+	const odd = "a\x1b[31m\tb\nc"
+	var b strings.Builder
+	err := printUnits(&b, []supervisor.UnitStatus{{
+		Name:      "web",
+		Instances: []supervisor.InstanceStatus{{Instance: 1, State: "backoff", Because: odd}},
+		Sockets:   []supervisor.SocketStatus{{Unit: "web", Name: "s", Network: "unix", Address: "/" + odd}},
+	}}, time.Now())
+	if err != nil || strings.ContainsAny(b.String(), "\x1b\t") || strings.Count(b.String(), "\n") != 5 {
+		t.Errorf("%v %q", err, b.String())
+	}
 }
