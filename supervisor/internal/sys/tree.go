@@ -84,7 +84,8 @@ func (s *stat) dead() bool {
 	return s.threads <= 1 && s.state == 'Z' || s.state == 'X' || s.state == 'x'
 }
 
-func (s *stat) stopped() bool { return s.state == 'T' || s.state == 't' }
+// stopped: by a signal. Whoever is held by a debugger ('t') has somebody who looks after it.
+func (s *stat) stopped() bool { return s.state == 'T' }
 
 // readSmall reads a small file into b, and nothing of one that cannot be read.
 func readSmall(name string, b []byte) int {

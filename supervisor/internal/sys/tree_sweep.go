@@ -154,7 +154,8 @@ func killExactly(s stat) (*Process, error) {
 	return p, nil
 }
 
-// Stopped tells whether the process is stopped by a signal or a tracer.
+// Stopped tells whether the process is stopped by a signal. Being held by a debugger does
+// not count.
 func (p *Process) Stopped() bool {
 	s, ok := readStat(p.Pid)
 	return ok && s.stopped()
