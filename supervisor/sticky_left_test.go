@@ -134,8 +134,8 @@ func TestStickyFlowsWaitAfterACrash(t *testing.T) {
 	flows := peers(t, address, 60)
 	dies := func(supervised bool) {
 		t.Helper()
-		for _, in := range f.unit("web").Instances {
-			old := in.Runs[0].Pid
+		for i := range 2 {
+			old := f.settled(2, 0)[i]
 			if !supervised {
 				f.crash()
 			}
@@ -156,14 +156,14 @@ func TestStickyFlowsWaitAfterACrash(t *testing.T) {
 	}
 	dies(true)
 	dies(false)
-	for _, in := range f.unit("web").Instances {
-		old := in.Runs[0].Pid
-		go f.s.restartUnit(t.Context(), errand{unit: "web", wait: true})
-		f.until("it drains", func() bool { return slices.Contains(f.draining(), old) })
-		i := slices.IndexFunc(flows, func(p *peer) bool { return p.pid == old })
+	upto := f.unit("web").LastGen
+	go f.s.restartUnit(t.Context(), errand{unit: "web", wait: true})
+	f.until("they drain", func() bool { return len(f.draining()) == 2 })
+	for _, pid := range f.draining() {
+		i := slices.IndexFunc(flows, func(p *peer) bool { return p.pid == pid })
 		fmt.Fprint(flows[i], "leave")
-		f.until("it has left", func() bool { return !slices.Contains(f.draining(), old) })
 	}
+	f.settled(2, upto)
 	for _, p := range flows {
 		p.answer = askFlow(t, p)
 	}
