@@ -22,6 +22,7 @@ func (s *Supervisor) trim(u *unit) {
 	for _, g := range u.groups {
 		for i := len(g.fds) - 1; i >= n*g.seats; i-- {
 			s.leaveGroup(u, g, i)
+			s.bringAway(u, g, i)
 		}
 		g.fds = g.fds[:min(n*g.seats, len(g.fds))]
 	}

@@ -164,7 +164,7 @@ func TestStickyFlowsUnderLoad(t *testing.T) {
 			for _, p := range flows {
 				fmt.Fprint(p, "?")
 			}
-			if round == 3 && killed < 2 {
+			if round == 3 && killed < 2 && f.unit("game").LastGen > last { // it has begun
 				killed++
 				f.crash()
 				f.start()
