@@ -71,8 +71,8 @@ func (s *step) settleInstance(n int, in *Instance) {
 	s.back(n, in)
 }
 
-// dismiss sends everybody away from an instance that is not wished. Where its queue
-// can be kept from growing, but not moved, it becomes empty first.
+// dismiss sends everybody away from an instance that is not wished. Where its queue can be
+// kept from growing, but not moved, the oldest who serves stays until it is empty.
 func (s *step) dismiss(n int, in *Instance) {
 	if s.wished(n) {
 		return
@@ -81,10 +81,12 @@ func (s *step) dismiss(n int, in *Instance) {
 	if s.Up {
 		because = "fewer instances"
 	}
+	waits := in.ready() && s.Up && !s.Spec.CanFlush && !s.emptied(n, in)
 	for i := range in.Runs {
 		run := &in.Runs[i]
-		waits := run.State == Ready && s.Up && !s.Spec.CanFlush && !s.emptied(n, in)
-		if run.live() && !waits {
+		if waits && run.State == Ready {
+			waits = false
+		} else if run.live() {
 			s.leave(n, run, true, because)
 		}
 	}
