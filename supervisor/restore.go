@@ -75,6 +75,9 @@ func (d *doorkeeper) keep() {
 	wait := time.Duration(0)
 	for heard := false; ; heard = true {
 		var err error
+		if heard {
+			d.look() // what lies there may have been moved into another folder
+		}
 		if d.deaf || d.gone() || heard && d.lost() {
 			err = d.s.askSafe(context.Background(), d.restore)
 		}
@@ -178,7 +181,6 @@ func (d *doorkeeper) reopen() error {
 	if err := d.dir.make(d.s.keeper); err != nil {
 		return fmt.Errorf("runtime folder: %w", err)
 	}
-	d.look() // if that fails it is tried again at the end
 	var lock unix.Stat_t
 	unix.Fstat(d.dir.lock, &lock)
 	if there, _ := inodeAt(filepath.Join(d.dir.path, lockName)); there != lock.Ino {
@@ -194,6 +196,9 @@ func (d *doorkeeper) reopen() error {
 	go d.serve(ln)
 	d.ln.Close()
 	d.ln = ln
+	if err := d.look(); err != nil { // it may be another since it was made: whoever removed the old one was not through
+		return err
+	}
 	return d.record()
 }
 
