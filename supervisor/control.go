@@ -247,20 +247,22 @@ func (s *Supervisor) getEvents(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	past, f := s.events.follow()
+	f := s.events.follow()
 	defer s.events.unfollow(f)
-	for _, e := range past {
-		enc.Encode(e)
-	}
 	rc := http.NewResponseController(w)
-	rc.Flush()
 	for {
 		select {
-		case e := <-f.events:
-			if n := s.events.takeLost(f); n > 0 {
-				enc.Encode(Event{Time: time.Now(), What: "lost", Because: fmt.Sprintf("this reader was too slow for %d events", n)})
+		case <-f.more:
+			events, lost := s.events.take(f)
+			if lost > 0 {
+				enc.Encode(Event{Time: time.Now(), What: "lost", Because: fmt.Sprintf("this reader was too slow for %d events", lost)})
 			}
-			if enc.Encode(e) != nil || rc.Flush() != nil {
+			for _, e := range events {
+				if enc.Encode(e) != nil {
+					return
+				}
+			}
+			if rc.Flush() != nil {
 				return
 			}
 		case <-r.Context().Done():

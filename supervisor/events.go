@@ -126,39 +126,41 @@ func (s *Supervisor) tellNow(e Event) {
 	s.log.LogAttrs(context.Background(), level, e.What, attrs...)
 }
 
-// eventLogSize is how many events are kept for those who ask later.
-const eventLogSize = 1024
+// eventLogSize is how many events are kept for those who ask later, or read slowly: of a
+// thousand services that start and end at once there are all.
+const eventLogSize = 4096
 
-// An eventLog keeps the last events and hands new ones to followers. A follower
-// that does not keep up loses events, and is told how many.
+// An eventLog keeps the last events. A follower that falls behind by more than are kept
+// loses events, and is told how many.
 type eventLog struct {
 	mu        sync.Mutex
 	ring      []Event
-	next      int
+	most      int // how long the ring may be
+	added     int // events ever; the next one goes to this place of the ring
 	followers map[*follower]bool
 }
 
+// A follower has taken all events up to one, and hears of more.
 type follower struct {
-	events chan Event
-	lost   int // guarded by the log's mutex
+	more chan struct{} // has something in it when there may be more
+	next int           // guarded by the log's mutex
 }
 
-func newEventLog() *eventLog { return &eventLog{followers: map[*follower]bool{}} }
+func newEventLog() *eventLog { return &eventLog{most: eventLogSize, followers: map[*follower]bool{}} }
 
 func (l *eventLog) add(e Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.ring) < eventLogSize {
+	if len(l.ring) < l.most {
 		l.ring = append(l.ring, e)
 	} else {
-		l.ring[l.next] = e
-		l.next = (l.next + 1) % eventLogSize
+		l.ring[l.added%l.most] = e
 	}
+	l.added++
 	for f := range l.followers {
 		select {
-		case f.events <- e:
-		default:
-			f.lost++
+		case f.more <- struct{}{}:
+		default: // he will come anyway
 		}
 	}
 }
@@ -167,20 +169,26 @@ func (l *eventLog) add(e Event) {
 func (l *eventLog) past() []Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.kept()
+	return l.since(l.added - len(l.ring))
 }
 
-func (l *eventLog) kept() []Event {
-	return append(append([]Event{}, l.ring[l.next:]...), l.ring[:l.next]...)
+// since returns the events from number first on, which are kept.
+func (l *eventLog) since(first int) []Event {
+	events := make([]Event, 0, l.added-first)
+	for n := first; n < l.added; n++ {
+		events = append(events, l.ring[n%l.most])
+	}
+	return events
 }
 
-// follow returns the kept events and a follower for those to come.
-func (l *eventLog) follow() ([]Event, *follower) {
-	f := &follower{events: make(chan Event, 256)}
+// follow returns a follower that has taken none of the kept events yet.
+func (l *eventLog) follow() *follower {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	f := &follower{more: make(chan struct{}, 1), next: l.added - len(l.ring)}
+	f.more <- struct{}{}
 	l.followers[f] = true
-	return l.kept(), f
+	return f
 }
 
 func (l *eventLog) unfollow(f *follower) {
@@ -189,11 +197,12 @@ func (l *eventLog) unfollow(f *follower) {
 	delete(l.followers, f)
 }
 
-// takeLost returns how many events the follower has missed since it last asked.
-func (l *eventLog) takeLost(f *follower) int {
+// take returns the events that f has not taken, and how many he has missed before them.
+func (l *eventLog) take(f *follower) (events []Event, lost int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := f.lost
-	f.lost = 0
-	return n
+	first := max(f.next, l.added-len(l.ring))
+	events, lost = l.since(first), first-f.next
+	f.next = l.added
+	return events, lost
 }

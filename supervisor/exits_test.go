@@ -79,15 +79,8 @@ restart = "no"
 
 // rest is every event that has not been waited for. The supervisor has ended.
 func (f *fixture) rest() []Event {
-	for {
-		select {
-		case e := <-f.follow.events:
-			f.past = append(f.past, e)
-			continue
-		default:
-		}
-		return f.past[f.seen:]
-	}
+	f.take()
+	return f.past[f.seen:]
 }
 
 // N4: many runs of a program that exits at once, a hundred side by side.
@@ -107,7 +100,7 @@ restart = "no"
 			f.ask("start", "short") // what becomes of it is known by its exits
 		}
 		e := f.await("an exit", func(e Event) bool { return e.What == "exited" || e.What == "not started" })
-		f.past, f.seen = nil, 0
+		f.past, f.seen = f.past[f.seen:], 0
 		if e.Exit == nil || e.Exit.Code != 3 || e.Gen > wanted {
 			t.Fatalf("%+v %+v", e, e.Exit)
 		}

@@ -148,9 +148,8 @@ func (f *fixture) tryStart() error {
 	f.s = New(Config{Units: set, Load: f.load, Output: f.out, Format: f.format, keeper: k, abrupt: f.abrupt,
 		RuntimeDir: cmp.Or(f.run, filepath.Join(f.dir, "run")),
 		Log:        slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
-	f.past, f.follow = f.s.events.follow()
-	f.follow.events = make(chan Event, 1<<16)
-	f.seen = 0
+	f.s.events.most = 1 << 16
+	f.past, f.follow, f.seen = nil, f.s.events.follow(), 0
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
 	ended := make(chan error, 1)
@@ -212,12 +211,22 @@ func (f *fixture) await(what string, fits func(Event) bool) Event {
 			}
 		}
 		select {
-		case e := <-f.follow.events:
-			f.past = append(f.past, e)
+		case <-f.follow.more:
+			f.take()
 		case <-late:
 			f.t.Fatalf("no event: %s\nlog:\n%s\noutput:\n%s", what, f.log, f.out)
 		}
 	}
+}
+
+// take takes the events that have come.
+func (f *fixture) take() {
+	f.t.Helper()
+	events, lost := f.s.events.take(f.follow)
+	if lost > 0 {
+		f.t.Fatalf("%d events were not kept", lost)
+	}
+	f.past = append(f.past, events...)
 }
 
 // awaitState waits until an instance says it is in that state.
