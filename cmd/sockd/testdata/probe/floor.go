@@ -18,7 +18,7 @@ import (
 func floor(milliseconds int) {
 	for {
 		fd := -1
-		clock := exec.Command("/proc/self/exe", "clock", strconv.Itoa(milliseconds))
+		clock := exec.Command("/proc/self/exe", "clock", strconv.Itoa(milliseconds)) // allowed: the floor beside which sockd is measured
 		clock.SysProcAttr = &syscall.SysProcAttr{Setsid: true, PidFD: &fd}
 		var told strings.Builder
 		clock.Stdout = &told
