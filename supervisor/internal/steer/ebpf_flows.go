@@ -39,12 +39,8 @@ func knownFlow(m *maps, timeout uint32) asm.Instructions {
 		asm.StoreMem(asm.R0, flowSeen, asm.R1, asm.Word),
 
 		asm.LoadMem(asm.R3, asm.R0, flowOwner, asm.Word).WithSymbol("fresh"),
-		asm.Mov.Reg(asm.R9, asm.R3),
-		asm.RSh.Imm(asm.R9, 16),
-		asm.JEq.Imm(asm.R9, 0, "probe0"),
-		asm.Sub.Imm(asm.R9, 1),
-		asm.JGT.Imm(asm.R9, MaxPlaces-1, "probe0"),
 	}
+	ins = append(ins, placeOf(asm.R3, "probe0")...)
 	ins = append(ins, ofPlace(m.issuers)...)
 	ins = append(ins, asm.JEq.Reg(asm.R2, asm.R3, "lives"))
 
@@ -83,6 +79,18 @@ func rememberFlow(m *maps) asm.Instructions {
 		asm.Mov.Imm(asm.R4, 0), // BPF_ANY
 		asm.FnMapUpdateElem.Call(),
 	)
+}
+
+// placeOf makes R9 the place whose run has a prefix, as it is in a register. It goes on to
+// none if there is no such place.
+func placeOf(prefix asm.Register, none string) asm.Instructions {
+	return asm.Instructions{
+		asm.Mov.Reg(asm.R9, prefix),
+		asm.RSh.Imm(asm.R9, 16),
+		asm.JEq.Imm(asm.R9, 0, none),
+		asm.Sub.Imm(asm.R9, 1),
+		asm.JGT.Imm(asm.R9, MaxPlaces-1, none),
+	}
 }
 
 // ofPlace reads the u32 that an array has for place R9 into R2, by way of R1.

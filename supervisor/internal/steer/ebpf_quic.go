@@ -63,12 +63,8 @@ func byConnectionID(m *maps) asm.Instructions {
 		asm.LoadMem(asm.R1, asm.R10, onID, asm.Word),
 		asm.HostTo(asm.BE, asm.R1, asm.Word),
 		asm.StoreMem(asm.R10, onPrefix, asm.R1, asm.Word),
-		asm.Mov.Reg(asm.R9, asm.R1),
-		asm.RSh.Imm(asm.R9, 16),
-		asm.JEq.Imm(asm.R9, 0, "stranger"),
-		asm.Sub.Imm(asm.R9, 1),
-		asm.JGT.Imm(asm.R9, MaxPlaces-1, "stranger"),
 	)
+	ins = append(ins, placeOf(asm.R1, "stranger")...)
 	ins = append(ins, ofPlace(m.issuers)...)
 	ins = append(ins,
 		asm.LoadMem(asm.R1, asm.R10, onPrefix, asm.Word),
