@@ -14,19 +14,25 @@ const Reserve = reserve
 // CgroupFolder is where the keeper makes the cgroups of its runs.
 func CgroupFolder(l *Local) string { return l.cgroup.Saved().Dir }
 
-// Served is a Remote that speaks with l over a socketpair, as a supervisor does
-// with the keeper's process.
-func Served(t testing.TB, l *Local) *Remote {
+// talking begins the keeper's side of a talk, over w, and returns the other end too.
+func talking(t testing.TB, l *Local) (s *session, w *wire, end int) {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := newWire(pair[0])
+	w, err = newWire(pair[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := talk(l, w, slog.New(slog.DiscardHandler), nil)
+	return talk(l, w, slog.New(slog.DiscardHandler), nil), w, pair[1]
+}
+
+// Served is a Remote that speaks with l over a socketpair, as a supervisor does
+// with the keeper's process.
+func Served(t testing.TB, l *Local) *Remote {
+	t.Helper()
+	s, w, end := talking(t, l)
 	go func() {
 		for {
 			select {
@@ -41,7 +47,7 @@ func Served(t testing.TB, l *Local) *Remote {
 			}
 		}
 	}()
-	r, err := Dial(pair[1])
+	r, err := Dial(end)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,16 +182,8 @@ func Batched(unit string, cut int, names ...string) (o byte, body []byte) {
 // those of one piece.
 func InventoryMessages(t testing.TB, l *Local, batches bool) (single, all int) {
 	t.Helper()
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := newWire(pair[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := talk(l, w, slog.New(slog.DiscardHandler), nil)
-	mine, err := newWire(pair[1])
+	s, w, end := talking(t, l)
+	mine, err := newWire(end)
 	if err != nil {
 		t.Fatal(err)
 	}
