@@ -147,6 +147,7 @@ func (s *Supervisor) resumeAll(inv keeper.Inventory, left *orphans) {
 	}
 	passing("begin: runs resumed")
 	s.adoptLogs(inv)
+	s.adoptLeft(inv)
 	s.tellSpilt(inv)
 	s.dropStrangers(inv)
 }

@@ -160,7 +160,7 @@ func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
 		}
 	}
 	for name := range inv.Descriptors {
-		if !known[name] {
+		if !known[name] && !strings.HasPrefix(name, leftHeld) {
 			s.keeper.Release(name)
 		}
 	}

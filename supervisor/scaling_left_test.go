@@ -2,10 +2,11 @@ package supervisor
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // What the process of an instance that is one too many has not read is answered by another.
@@ -23,11 +24,7 @@ func TestWhatAScaledAwayProcessHasNotRead(t *testing.T) {
 			if i < 0 {
 				t.Fatal("none of 40 flows is with the second instance")
 			}
-			fmt.Fprint(flows[i], "deaf")
-			flows[i].SetDeadline(time.Now().Add(patience))
-			if _, err := flows[i].Read(make([]byte, 100)); err != nil {
-				t.Fatal(err)
-			}
+			deafen(t, flows[i])
 			sent := say(t, flows, second, 5)
 			done := make(chan error, 1)
 			go func() {
@@ -49,4 +46,62 @@ func TestWhatAScaledAwayProcessHasNotRead(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What there is no room for is held until there is, whoever supervises then.
+func TestWhatAScaledAwayProcessHasNotReadWaitsForRoom(t *testing.T) {
+	needRaw(t)
+	for _, crash := range []bool{false, true} {
+		f := newFixture(t, "web", fmt.Sprintf(stickyUnit, 2, ""))
+		t.Cleanup(func() { f.s.Kill() })
+		f.do("start", "web", Done)
+		flows := peers(t, f.address("web", "quic"), 40)
+		var pids [2]int
+		for i, in := range f.unit("web").Instances {
+			pids[i] = in.Runs[0].Pid
+			at := slices.IndexFunc(flows, func(p *peer) bool { return p.pid == pids[i] })
+			if at < 0 {
+				t.Fatalf("none of 40 flows is with instance %d", i+1)
+			}
+			deafen(t, flows[at])
+		}
+		times := [2]int{}
+		for i, pid := range pids { // the first has no room for what the second has
+			for k := f.seatOf(i + 1); k.Queued <= k.Backlog*3/5; k = f.seatOf(i + 1) {
+				say(t, flows, pid, 1)
+				times[i]++
+			}
+		}
+		go f.s.scaleUnit(t.Context(), errand{unit: "web"}, 1)
+		f.until("it drains", func() bool { return slices.Contains(f.draining(), pids[1]) })
+		syscall.Kill(pids[1], syscall.SIGKILL)
+		f.until("it has left", func() bool { return len(f.unit("web").Instances) == 1 })
+		if crash {
+			f.crash()
+			f.start()
+		}
+		syscall.Kill(pids[0], syscall.SIGKILL) // the next one reads
+		heard := hear(t, flows, pids[0], times[0])
+		for _, p := range flows {
+			p.instance = 1
+		}
+		heard += hear(t, flows, pids[1], times[1])
+		waitFor(t, "nothing is left", func() bool {
+			inv, err := f.keeper.Inventory()
+			return err == nil && !slices.ContainsFunc(slices.Collect(maps.Keys(inv.Descriptors)), func(name string) bool { return strings.HasPrefix(name, leftHeld) })
+		})
+		t.Logf("promise N3: %d datagrams that two processes had not read, one of them scaled away where there was no room for its own: each answered", heard)
+	}
+}
+
+// seatOf is the socket that an instance's process sits on.
+func (f *fixture) seatOf(instance int) SocketStatus {
+	f.t.Helper()
+	for _, k := range f.unit("web").Sockets {
+		if k.Instance == instance && k.Seat == 0 {
+			return k
+		}
+	}
+	f.t.Fatalf("instance %d has no socket", instance)
+	return SocketStatus{}
 }

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/steer"
@@ -54,7 +53,7 @@ func (s *Supervisor) bring(u *unit, instance int) (done bool) {
 		if g == nil || !g.routes() || g.busy {
 			continue
 		}
-		err := s.redeliver(u, g, instance, k.fd, g.fds[g.at(instance, u.heads[instance])])
+		err := s.redeliver(u, k.name, instance, k.fd, g.fds[g.at(instance, u.heads[instance])])
 		switch {
 		case errors.Is(err, sys.ErrNoRoom):
 			done = false
@@ -67,26 +66,15 @@ func (s *Supervisor) bring(u *unit, instance int) (done bool) {
 
 // redeliver sends what waits in a socket of a group that is dealt nothing any more to those
 // that are, which is mostly to.
-func (s *Supervisor) redeliver(u *unit, g *group, instance, from, to int) error {
+func (s *Supervisor) redeliver(u *unit, socket string, instance, from, to int) error {
 	if queued, _, _, err := sys.Queue(from); err != nil || queued == 0 {
 		return nil
 	}
 	n, err := sys.Redeliver(from, to)
 	if n > 0 {
-		s.log.Info("datagrams moved", "unit", u.conf.Name, "instance", instance, "socket", g.place.name, "datagrams", n)
+		s.log.Info("datagrams moved", "unit", u.conf.Name, "instance", instance, "socket", socket, "datagrams", n)
 	}
 	return err
-}
-
-// bringAway does it with a udp socket that has left its group and is about to be closed,
-// as its instance is no more.
-func (s *Supervisor) bringAway(u *unit, g *group, at int) {
-	if g.fds[at] < 0 || !strings.HasPrefix(g.place.addr.Network, "udp") {
-		return
-	}
-	if err := s.redeliver(u, g, at/g.seats+1, g.fds[at], g.fds[g.at(1, u.heads[1])]); err != nil {
-		s.log.Warn("datagrams closed", "unit", u.conf.Name, "instance", at/g.seats+1, "socket", g.place.name, "because", err)
-	}
 }
 
 // sits says whether a run of an instance lives on a seat.

@@ -67,10 +67,16 @@ func (f *fixture) oneReplaced(p *peer) {
 	f.t.Helper()
 	go f.s.restartUnit(f.t.Context(), errand{unit: "web", wait: true})
 	f.until("it drains", func() bool { return slices.Contains(f.draining(), p.pid) })
+	deafen(f.t, p)
+}
+
+// deafen lets the process that has a flow read nothing more.
+func deafen(t *testing.T, p *peer) {
+	t.Helper()
 	fmt.Fprint(p, "deaf")
 	p.SetDeadline(time.Now().Add(patience))
 	if _, err := p.Read(make([]byte, 100)); err != nil {
-		f.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 

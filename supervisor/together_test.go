@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,9 +29,8 @@ func (tr *tree) supervisor() int {
 	for _, list := range lists {
 		text, _ := os.ReadFile(list)
 		for _, word := range strings.Fields(string(text)) {
-			env, _ := os.ReadFile("/proc/" + word + "/environ") // which services inherit
-			exe, _ := os.Readlink("/proc/" + word + "/exe")
-			if bytes.Contains(env, []byte("TEST_ROLE=keep\x00")) && filepath.Base(exe) == filepath.Base(os.Args[0]) {
+			env, _ := os.ReadFile("/proc/" + word + "/environ") // of a service before its exec this is the keeper's
+			if bytes.Contains(env, []byte(keeper.FDVariable+"=")) {
 				pid, _ := strconv.Atoi(word)
 				return pid
 			}
