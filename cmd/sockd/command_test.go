@@ -124,14 +124,22 @@ func (r *running) line(pattern string) string {
 	r.t.Helper()
 	re := regexp.MustCompile(pattern)
 	var seen []string
+	fits := func(l string) bool {
+		seen = append(seen, l)
+		return re.MatchString(l)
+	}
 	for {
 		select {
 		case l := <-r.lines:
-			seen = append(seen, l)
-			if re.MatchString(l) {
+			if fits(l) {
 				return l
 			}
-		case <-r.ended:
+		case <-r.ended: // all that it said is there, and may not have been looked at
+			for len(r.lines) > 0 {
+				if l := <-r.lines; fits(l) {
+					return l
+				}
+			}
 			r.t.Fatalf("sockd ended with %d; no line like %q among\n%s", r.cmd.ProcessState.ExitCode(), pattern, strings.Join(seen, "\n"))
 		case <-time.After(patience):
 			r.t.Fatalf("no line like %q among\n%s", pattern, strings.Join(seen, "\n"))
