@@ -22,7 +22,7 @@ listen = "tcp://`+address+`"
 	r := start(t, dir, "run", "web.toml")
 	r.line("web@1 ready")
 	stdout, stderr, code := sockd(t, dir, "restart", "web", "--prove")
-	if want := `^web: restarted\nweb: (at least )?0 connections(, at most \d+)?, 0 lost, nobody waited longer than \d+ms \(\d+ looks in \d+m?s, deepest queue 0\)\n$`; code != 0 || !regexp.MustCompile(want).MatchString(stdout) {
+	if want := `^web: restarted\nweb: (at least )?0 connections(, at most \d+)?, 0 lost, nobody waited longer than [0-9.]+m?s \(\d+ looks in [0-9.]+m?s, deepest queue 0\)\n$`; code != 0 || !regexp.MustCompile(want).MatchString(stdout) {
 		t.Errorf("code %d, %s\n%s", code, stderr, stdout)
 	}
 	c, err := net.Dial("tcp", address) // which nobody accepts
@@ -76,7 +76,7 @@ func TestScaleWithAProof(t *testing.T) {
 	r.line(" ready")
 	r.line(" ready")
 	stdout, stderr, code := sockd(t, dir, "scale", "web", "1", "--prove")
-	if want := `^web: scaled\nweb: (at least )?0 connections(, at most \d+)?, 0 lost, nobody waited longer than \d+ms \(\d+ looks in [0-9.]+m?s, deepest queue 0\)\n$`; code != 0 || !regexp.MustCompile(want).MatchString(stdout) {
+	if want := `^web: scaled\nweb: (at least )?0 connections(, at most \d+)?, 0 lost, nobody waited longer than [0-9.]+m?s \(\d+ looks in [0-9.]+m?s, deepest queue 0\)\n$`; code != 0 || !regexp.MustCompile(want).MatchString(stdout) {
 		t.Errorf("code %d, %s\n%s", code, stderr, stdout)
 	}
 	if _, stderr, code := sockd(t, dir, "scale", "web", "2", "--prove", "--no-wait"); code != exitMisuse {
