@@ -213,7 +213,7 @@ func (s *Supervisor) readable(keys []uint64) {
 	}
 	s.settle(all)
 	for _, r := range spoken {
-		s.notifications(r, 63)
+		s.notifications(r, turn)
 		if r.notify >= 0 {
 			s.watch.Arm(r.notify, r.notified)
 		}
@@ -235,15 +235,20 @@ func (s *Supervisor) called(u *unit, k *socket) {
 	s.handle(u, machine.Connected{Instance: k.instance})
 }
 
-// notifications reads up to budget messages of a run. Each is looked at, handled
+// turn is how many messages of a run are heard, after its first, until others have their turn.
+const turn = 63
+
+// notifications reads up to budget messages of a run, and a descriptor counts as one: each
+// that is to be stored is compared with all that are. Each message is looked at, handled
 // and saved, and only then taken out of the socket.
 func (s *Supervisor) notifications(r *run, budget int) {
-	for ; budget > 0; budget-- {
+	for budget > 0 {
 		d := s.firstWord(r)
 		if d == nil {
 			return
 		}
 		s.settle([]*decision{d})
+		budget -= 1 + d.brought
 	}
 }
 
@@ -260,7 +265,7 @@ func (s *Supervisor) firstWord(r *run) *decision {
 		return nil
 	}
 	d := s.notification(r, m, fds)
-	d.message = r
+	d.message, d.brought = r, len(fds)
 	return d
 }
 

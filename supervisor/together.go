@@ -19,6 +19,7 @@ type decision struct {
 	told    []Event       // what people are told of it
 	news    *keeper.Event // what is acknowledged to the keeper then; nil: nothing
 	message *run          // whose message is taken out of its notify socket then; nil: nobody's
+	brought int           // how many descriptors came with it
 }
 
 // mostTogether bounds how many pieces of news are decided on together: the control socket
