@@ -6,8 +6,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // startVersioned has the first version run; the next is what is written to file.
@@ -123,7 +121,7 @@ func TestCanaryIsAbortedWhereOthersFail(t *testing.T) {
 	f, file := startVersioned(t, `restart_delay = "1h"`, `restart_delay_max = "1h"`)
 	f.startCanary("1", Done)
 	writeFile(t, file, "broken")
-	unix.Kill(f.unit("web").Instances[0].Runs[0].Pid, unix.SIGKILL)
+	kill(t, f.unit("web").Instances[0].Runs[0].Pid)
 	f.until("the first waits", func() bool { return f.unit("web").Instances[0].State == "backoff" })
 	f.do("abort", "web", Done)
 	if st := f.unit("web"); st.Canary != 0 || len(st.Instances) != 4 {

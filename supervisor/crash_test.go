@@ -52,7 +52,7 @@ func TestExitWhileNobodySupervises(t *testing.T) {
 	}
 	f.awaitState("web", 1, "ready")
 	f.crash()
-	syscall.Kill(a.pid, syscall.SIGKILL)
+	kill(t, a.pid)
 	waitFor(t, "the exit to be recorded", func() bool {
 		inv, err := f.keeper.Inventory()
 		return err == nil && len(inv.Children) == 1 && !inv.Children[0].Running
@@ -161,7 +161,7 @@ func TestFactsOutliveACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.awaitState("web", 1, "ready")
-	syscall.Kill(a.pid, syscall.SIGKILL)
+	kill(t, a.pid)
 	f.awaitState("web", 1, "exited")
 	if _, err := ask("tcp", f.address("web", "http")); err != nil {
 		t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"net"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -57,7 +56,7 @@ func TestNobodyLooksAtQueuesForNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, pid := range pids {
-				syscall.Kill(pid, syscall.SIGKILL)
+				kill(t, pid)
 			}
 			waitFor(t, "nobody looks", func() bool { return !looking() })
 		})

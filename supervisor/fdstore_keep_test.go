@@ -186,7 +186,7 @@ per_instance = true
 	scale(2)
 	store(2)
 	pid := f.unit("web").Instances[1].Runs[0].Pid
-	syscall.Kill(pid, syscall.SIGKILL)
+	kill(t, pid)
 	f.awaitState("web", 2, "ready")
 	f.await("its exit", func(e Event) bool { return e.Exit != nil && e.Exit.Pid == pid })
 	f.crash()

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -28,11 +27,12 @@ listen = "tcp://127.0.0.1:0"
 // storedNames are the names that status shows.
 func (f *fixture) storedNames() []string { return f.unit("web").Instances[0].Stored }
 
-// kill ends the ready run of web, and waits until that has been heard of.
+// kill ends the run of web, once it is known to be ready, and waits until that has been
+// heard of. A service may answer before the supervisor has heard that it runs.
 func (f *fixture) kill() {
 	f.t.Helper()
-	pid := f.unit("web").Instances[0].Runs[0].Pid
-	syscall.Kill(pid, syscall.SIGKILL)
+	pid := f.settled(1, 0)[0]
+	kill(f.t, pid)
 	f.await("the exit of the killed process", func(e Event) bool { return e.Exit != nil && e.Exit.Pid == pid })
 }
 

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -184,7 +183,7 @@ func aliveOf(t *testing.T, list string) int {
 func TestGateAndARunThatDies(t *testing.T) {
 	g := newGateFixture(t, "503", `{ http = "/", interval = "5ms" }`, `restart = "no"`)
 	g.awaitUnready("503")
-	syscall.Kill(g.unit("web").Instances[0].Runs[0].Pid, syscall.SIGKILL)
+	kill(t, g.unit("web").Instances[0].Runs[0].Pid)
 	g.awaitState("web", 1, "failed")
 	g.quiet()
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -180,7 +179,7 @@ func TestOverlapWithALeavingUnit(t *testing.T) {
 	if want := "address already in use by unit web, socket http, tcp://127.0.0.1:"; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "reload again when its processes have ended") {
 		t.Errorf("%v, want %q", err, want)
 	}
-	syscall.Kill(pid, syscall.SIGKILL)
+	kill(t, pid)
 	f.until("web is gone", func() bool { _, ok := f.s.Unit("web"); return !ok })
 	if err := f.s.Reload(t.Context()); err != nil {
 		t.Fatal(err)

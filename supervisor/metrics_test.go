@@ -6,7 +6,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -37,7 +36,7 @@ func TestMetricsSayWhatStatusSays(t *testing.T) {
 	f.do("start", "web", Done)
 	for range 3 {
 		pid := f.unit("web").Instances[1].Runs[0].Pid
-		syscall.Kill(pid, syscall.SIGKILL)
+		kill(t, pid)
 		f.awaitState("web", 2, "exited")
 		f.awaitState("web", 2, "ready")
 	}

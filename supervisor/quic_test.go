@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -243,7 +242,7 @@ func TestQUICAfterACrash(t *testing.T) {
 	_, address := quicFixture(t, 1)
 	c := openQUIC(t, address)
 	for range 3 {
-		syscall.Kill(c.pid, syscall.SIGKILL)
+		kill(t, c.pid)
 		a, _ := c.say(t, address, c.short("hello"))
 		if a.pid == c.pid {
 			t.Fatalf("the dead answer: %+v", a)
@@ -279,7 +278,7 @@ func TestQUICScalesAndReloads(t *testing.T) {
 		if n == 1 { // the servers of the others have connections, and wait for the end of them
 			f.until("they drain", func() bool { return f.unit("web").Instances[3].State == "draining" })
 			for _, in := range f.unit("web").Instances[1:] {
-				syscall.Kill(in.Runs[0].Pid, syscall.SIGKILL)
+				kill(t, in.Runs[0].Pid)
 			}
 		}
 		if err := <-done; err != nil {
@@ -315,7 +314,7 @@ func TestQUICScalesAndReloads(t *testing.T) {
 			return true
 		})
 		for _, in := range f.unit("web").Instances { // a third run must wait for the first
-			syscall.Kill(in.Runs[0].Pid, syscall.SIGKILL)
+			kill(t, in.Runs[0].Pid)
 		}
 		f.until("the old ones have left", func() bool {
 			st := f.unit("web")

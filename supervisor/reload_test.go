@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -126,7 +125,7 @@ listen = "tcp://127.0.0.1:0"
 	if err := f.s.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	syscall.Kill(pid, syscall.SIGKILL)
+	kill(t, pid)
 	if _, err := ask("tcp", f.address("slow", "x")); err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +186,7 @@ func TestSocketOfALeavingUnitGoesOn(t *testing.T) {
 	}
 	f.crash()
 	f.start()
-	syscall.Kill(st.Instances[0].Runs[0].Pid, syscall.SIGKILL)
+	kill(t, st.Instances[0].Runs[0].Pid)
 	f.until("before is gone", func() bool { _, ok := f.s.Unit("before"); return !ok })
 	if _, err := ask("unix", path); err != nil {
 		t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -32,7 +31,7 @@ func TestWhatAScaledAwayProcessHasNotRead(t *testing.T) {
 				done <- err
 			}()
 			f.until("it drains", func() bool { return slices.Contains(f.draining(), second) })
-			syscall.Kill(second, syscall.SIGKILL)
+			kill(t, second)
 			for _, p := range flows {
 				if p.pid == second {
 					p.instance = 1 // to which it has moved
@@ -74,13 +73,13 @@ func TestWhatAScaledAwayProcessHasNotReadWaitsForRoom(t *testing.T) {
 		}
 		go f.s.scaleUnit(t.Context(), errand{unit: "web"}, 1)
 		f.until("it drains", func() bool { return slices.Contains(f.draining(), pids[1]) })
-		syscall.Kill(pids[1], syscall.SIGKILL)
+		kill(t, pids[1])
 		f.until("it has left", func() bool { return len(f.unit("web").Instances) == 1 })
 		if crash {
 			f.crash()
 			f.start()
 		}
-		syscall.Kill(pids[0], syscall.SIGKILL) // the next one reads
+		kill(t, pids[0]) // the next one reads
 		heard := hear(t, flows, pids[0], times[0])
 		for _, p := range flows {
 			p.instance = 1

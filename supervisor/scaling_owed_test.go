@@ -33,7 +33,7 @@ func TestScaleDownOfAnInstanceThatIsDown(t *testing.T) {
 			f.start()
 			pipe.WriteString("yy")
 			f.until("both are ready", func() bool { return f.unit("web").State == "ready" })
-			unix.Kill(f.unit("web").Instances[1].Runs[0].Pid, unix.SIGKILL)
+			kill(t, f.unit("web").Instances[1].Runs[0].Pid)
 			f.until("it is down", func() bool { // in backoff, as a rule
 				state := f.unit("web").Instances[1].State
 				return state == "backoff" || state == "starting"
@@ -81,7 +81,7 @@ func TestScaleDownSaysWhoWasClosed(t *testing.T) {
 			}
 			f := newFixture(t, "web", fmt.Sprintf(siblings, "", 2, `restart = "no"`))
 			f.do("start", "web", Done)
-			unix.Kill(f.unit("web").Instances[1].Runs[0].Pid, unix.SIGKILL)
+			kill(t, f.unit("web").Instances[1].Runs[0].Pid)
 			f.awaitState("web", 2, "exited")
 			for f.unit("web").Sockets[1].Queued < 5 {
 				c, err := net.Dial("tcp", f.address("web", "http"))

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // A scaling is one that somebody has asked for and is yet to hear of: what happens
@@ -113,9 +111,7 @@ func TestCanaryWaitsForWhoLeaves(t *testing.T) {
 	if _, err := f.s.canaryUnit(t.Context(), errand{unit: "web", wait: true}, "1"); err != errLeaving {
 		t.Errorf("a canary in the place of one that leaves: %v", err)
 	}
-	if err := unix.Kill(f.unit("web").Instances[2].Runs[0].Pid, unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	kill(t, f.unit("web").Instances[2].Runs[0].Pid)
 	if out := sc.outcome(); out.Outcome != Done {
 		t.Errorf("%+v", out)
 	}

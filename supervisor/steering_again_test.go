@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
@@ -27,7 +26,7 @@ func TestSteeringOfAnotherIsWaitedForOutsideTheLoop(t *testing.T) {
 	var fds []int
 	f.s.ask(t.Context(), func() error { fds = f.s.units["web"].groups[0].fds; return nil })
 	third := f.unit("web").Instances[2].Runs[0].Pid
-	syscall.Kill(third, syscall.SIGKILL)
+	kill(t, third)
 	f.awaitState("web", 3, "exited")
 	f.crash()
 	other, err := steer.Open(fds, steer.EBPF, steer.Options{})

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -60,7 +59,7 @@ func TestDatagramsOfAnInstanceThatIsDownAreNotWatchedFor(t *testing.T) {
 			}
 		}
 	}
-	syscall.Kill(f.unit("web").Instances[1].Runs[0].Pid, syscall.SIGKILL)
+	kill(t, f.unit("web").Instances[1].Runs[0].Pid)
 	waitFor(t, "the queue has been moved", func() bool { return watchKeys(t, f)["http"] != 0 })
 	if keys := watchKeys(t, f); keys["quic"] != 0 {
 		t.Errorf("watch keys %v, want none of quic", keys)
@@ -76,7 +75,7 @@ func TestQueueThatCannotBeMovedIsNotWatched(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	syscall.Kill(f.unit("web").Instances[1].Runs[0].Pid, syscall.SIGKILL)
+	kill(t, f.unit("web").Instances[1].Runs[0].Pid)
 	waitFor(t, "the queue is to be moved", func() bool { return strings.Contains(f.log.String(), "queue held") })
 	c, err := net.Dial("tcp", f.address("web", "http"))
 	if err != nil {

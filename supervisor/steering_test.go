@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -91,7 +90,7 @@ func TestSiblingThatIsDownGetsNothing(t *testing.T) {
 	level := f.steered("web")
 	address := f.address("web", "http")
 	victim := f.unit("web").Instances[1].Runs[0].Pid
-	syscall.Kill(victim, syscall.SIGKILL)
+	kill(t, victim)
 	f.awaitState("web", 2, "failed")
 	seen := map[int]int{}
 	for range 400 {
@@ -146,7 +145,7 @@ func TestQueueOfACrashedSiblingIsServedByOthers(t *testing.T) {
 			t.Fatal("nothing is queued on instance 1")
 		}
 	}
-	syscall.Kill(victim, syscall.SIGKILL)
+	kill(t, victim)
 	lost := 0
 	for _, c := range waiting {
 		c.SetDeadline(time.Now().Add(patience))
@@ -173,7 +172,7 @@ func TestKillingSiblingsUnderLoad(t *testing.T) {
 		instance := i%4 + 1
 		f.until("ready", func() bool { return f.unit("web").State == "ready" })
 		in := f.unit("web").Instances[instance-1]
-		syscall.Kill(in.Runs[0].Pid, syscall.SIGKILL)
+		kill(t, in.Runs[0].Pid)
 		f.awaitState("web", instance, "exited")
 		f.awaitState("web", instance, "ready")
 	}
@@ -255,7 +254,7 @@ func TestScaleFromOneSteers(t *testing.T) {
 		t.Fatalf("%+v, %v", out, err)
 	}
 	f.steered("web")
-	syscall.Kill(f.unit("web").Instances[1].Runs[0].Pid, syscall.SIGKILL)
+	kill(t, f.unit("web").Instances[1].Runs[0].Pid)
 	f.awaitState("web", 2, "failed")
 	for range 2 {
 		if st := f.unit("web"); len(st.Instances) != 3 {
@@ -373,7 +372,7 @@ func TestCrashOfTheSupervisorKeepsSteering(t *testing.T) {
 	f := newFixture(t, "web", fmt.Sprintf(siblings, "", 3, `restart = "no"`))
 	f.do("start", "web", Done)
 	f.steered("web")
-	syscall.Kill(f.unit("web").Instances[2].Runs[0].Pid, syscall.SIGKILL)
+	kill(t, f.unit("web").Instances[2].Runs[0].Pid)
 	f.awaitState("web", 3, "failed")
 	address := f.address("web", "http")
 	c := gather(address, 4)

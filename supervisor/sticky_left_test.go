@@ -3,7 +3,6 @@ package supervisor
 import (
 	"fmt"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
@@ -95,7 +94,7 @@ func TestStickyWhatALeavingProcessHasNotRead(t *testing.T) {
 			if crash {
 				f.crash()
 			}
-			syscall.Kill(old, syscall.SIGKILL)
+			kill(t, old)
 			told += say(t, flows, old, 1)
 			if crash {
 				f.start()
@@ -125,7 +124,7 @@ func TestStickyWhatCannotBeMovedWaits(t *testing.T) {
 	old := flows[0].pid
 	f.oneReplaced(flows[0])
 	say(t, flows, old, 3)
-	syscall.Kill(old, syscall.SIGKILL)
+	kill(t, old)
 	f.until("it has left", func() bool { return len(f.unit("web").Instances[0].Runs) == 1 })
 	second := peers(t, address, 1)[0]
 	go f.s.restartUnit(t.Context(), errand{unit: "web", wait: true})
@@ -145,7 +144,7 @@ func TestStickyFlowsWaitAfterACrash(t *testing.T) {
 			if !supervised {
 				f.crash()
 			}
-			syscall.Kill(old, syscall.SIGKILL)
+			kill(t, old)
 			say(t, flows, old, 2)
 			if !supervised {
 				f.start()
@@ -209,7 +208,7 @@ func TestSeatsWhileTheBestIsNotToBeHad(t *testing.T) {
 	}
 	stray(t, address, all)
 	for _, pid := range leaving {
-		syscall.Kill(pid, syscall.SIGKILL)
+		kill(t, pid)
 	}
 	f.until("they have left", func() bool { return len(f.draining()) == 0 })
 	stray(t, address, all)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/supervisor/internal/sys"
 )
 
 func init() {
@@ -140,6 +141,24 @@ func suspend(t *testing.T, pid int) {
 	})
 }
 
+// kill ends a process as kill -KILL does, and waits until it is dead: until then it may
+// take what the next one is to have.
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	if pid <= 1 { // nobody yet: a process group, ours
+		t.Fatalf("pid %d", pid)
+	}
+	p, err := sys.Open(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := p.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	p.WaitDead()
+}
+
 // alive: a zombie is not.
 func alive(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -172,10 +191,7 @@ restart_delay = "10ms"
 				})
 				os.Remove(filepath.Join(f.dir, "pid"))
 				pids = append(pids, e.Pid, other)
-				if e.Pid <= 1 {
-					t.Fatalf("pid %d", e.Pid)
-				}
-				syscall.Kill(e.Pid, syscall.SIGKILL)
+				kill(t, e.Pid)
 				exit := f.awaitState("web", 1, "exited").Exit
 				if exit.Signal != "SIGKILL" || exit.Cause != "by itself" || exit.Killed == 0 || alive(other) {
 					t.Errorf("%+v; the other is alive: %t", exit, alive(other))
