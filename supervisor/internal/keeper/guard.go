@@ -73,6 +73,7 @@ type guard struct {
 	outcome Outcome        // of the last upgrade
 	told    *session
 	early   int    // deaths in a row soon after the start
+	failed  int    // starts in a row that have come to nothing, which is no fault of a supervisor's
 	reason  string // of the last death
 	waiting []unix.Signal
 	ending  bool
@@ -124,10 +125,10 @@ func (g *guard) keep(first func() (code int, done bool, err error)) (code int, e
 		if err != nil {
 			g.Log.Error("supervisor not started", slog.Any("err", err))
 		}
-		if g.early >= g.SafeAfter-1 && g.holdsNothing() { // there is nothing to go on for
+		if g.tries() >= g.SafeAfter-1 && g.holdsNothing() { // there is nothing to go on for
 			return 1, fmt.Errorf("no supervisor stays: %s", g.reason)
 		}
-		if g.ending && g.early > 2 { // nobody is left to stop the services in good order
+		if g.ending && g.tries() > 2 { // nobody is left to stop the services in good order
 			g.endAll()
 			return 1, err
 		}
@@ -167,13 +168,13 @@ func (g *guard) defaults() {
 func (g *guard) supervise() (code int, done bool, err error) {
 	p, w, err := g.start()
 	if err != nil {
-		if g.early < g.SafeAfter-1 { // no fault of its own: no reason for safe mode
-			g.early++
+		if g.failed++; g.early < g.SafeAfter { // else that is why there is safe mode
+			g.reason = err.Error()
 		}
-		g.reason = err.Error()
 		g.tried()
 		return 0, false, err
 	}
+	g.failed = 0
 	return g.stay(talk(g.local, w, g.Log, g.Outer), p)
 }
 
@@ -274,18 +275,30 @@ func (g *guard) take(sig os.Signal) {
 	}
 }
 
-// wait lets the delay pass before the next supervisor is started. Who wants sockd to end
-// does not wait for it.
-func (g *guard) wait() {
-	doubled := max(g.early-1, 0)
+// tries is how often in a row it has been tried in vain to have a supervisor that stays.
+// Starts that came to nothing are no reason for safe mode, and count to just below it.
+func (g *guard) tries() int { return max(g.early, min(g.early+g.failed, g.SafeAfter-1)) }
+
+// delay is how long the next supervisor waits for its start.
+func (g *guard) delay() time.Duration {
+	doubled := g.tries() - 1
+	if doubled < 1 {
+		return 0
+	}
 	if doubled >= g.SafeAfter { // services may wait for somebody who takes their output
 		doubled = max(doubled-spillAfter, g.SafeAfter-1)
 	}
-	delay := g.Delay << min(doubled, 20)
-	if g.early <= 1 {
+	return min(g.Delay<<min(doubled, 20), g.DelayMax)
+}
+
+// wait lets the delay pass before the next supervisor is started. Who wants sockd to end
+// does not wait for it.
+func (g *guard) wait() {
+	delay := g.delay()
+	if delay == 0 {
 		return
 	}
-	timer := time.NewTimer(min(delay, g.DelayMax))
+	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	for {
 		select {

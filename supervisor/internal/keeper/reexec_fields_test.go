@@ -22,7 +22,7 @@ func TestHandoverKnowsEveryField(t *testing.T) {
 		{journal{}, []string{"live", "lastGen"}, // dir: held
 			[]string{"log", "mu", "dir", "file", "size", "compact", "said"}},
 		{guard{}, []string{"Duty", "local", "outcome", "waiting", "ending"},
-			[]string{"signals", "hints", "trial", "told", "early", "reason", "safe", "least"}}, // safe: such a one does not serve
+			[]string{"signals", "hints", "trial", "told", "early", "failed", "reason", "safe", "least"}}, // safe: such a one does not serve
 		{session{}, []string{"wire", "hello"},
 			[]string{"local", "log", "outer", "writing", "bye", "again", "acked", "ended", "handed", "serving", "over",
 				"busy", "ordered", "sent", "refused", "names"}}, // nothing is on its way then
