@@ -227,13 +227,14 @@ func printSteering(w io.Writer, all []supervisor.UnitStatus) {
 	}
 }
 
-// printStored writes a line for each instance that has stored descriptors.
+// printStored writes a line for each instance that has stored descriptors. Their names, of
+// which there may be a thousand, stand last: a column that had them would be as wide in every line.
 func printStored(w io.Writer, all []supervisor.UnitStatus) {
-	head := "\t\t\t\t\t\nSTORE\tDESCRIPTORS\t\t\t\t\n"
+	head := "\t\t\t\t\t\nSTORE\tDESCRIPTORS\t\t\t\tNAMES\n"
 	for _, u := range all {
 		for _, in := range u.Instances {
 			if len(in.Stored) > 0 {
-				fmt.Fprintf(w, "%s%s@%d\t%d: %s\t\t\t\t\n", head, u.Name, in.Instance, len(in.Stored), printable(strings.Join(in.Stored, ", ")))
+				fmt.Fprintf(w, "%s%s@%d\t%d\t\t\t\t%s\n", head, u.Name, in.Instance, len(in.Stored), printable(strings.Join(in.Stored, ", ")))
 				head = ""
 			}
 		}
