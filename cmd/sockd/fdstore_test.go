@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -155,7 +156,7 @@ listen = "unix://./s.sock"
 	if err := json.Unmarshal([]byte(stdout), &all); err != nil || strings.Join(all[0].Instances[0].Stored, " ") != "memory conn" {
 		t.Errorf("status: %v\n%s", err, stdout)
 	}
-	if stdout, _, _ := sockd(t, dir, "status"); !strings.Contains(stdout, "keep@1  2: memory, conn") {
+	if stdout, _, _ := sockd(t, dir, "status"); !regexp.MustCompile(`(?m)^keep@1 +2 +memory, conn$`).MatchString(stdout) {
 		t.Errorf("status:\n%s", stdout)
 	}
 	if _, stderr, code := sockd(t, dir, "stop", "keep"); code != 0 {
