@@ -35,8 +35,9 @@ func (s *Supervisor) commitBinding(b *binding) (gone []*socket, err error) {
 	b.rename()
 	nameHeld(b.unit.conf.Name, slices.Concat(b.before, b.leaving), b.made)
 	for _, k := range b.gone {
-		// Of an instance that is one too many, the socket stays until that has gone: trim.
-		if k.instance > b.instances && k.instance <= len(b.unit.machine.Instances) {
+		// Of an instance that is one too many, the socket stays until that has gone: trim. It may
+		// have gone, and a supervisor before us have died before it had trimmed.
+		if k.instance > b.instances {
 			b.sockets = append(b.sockets, k)
 			continue
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/plain"
+	"github.com/sockd/sockd/supervisor/internal/steer"
 	"github.com/sockd/sockd/units"
 )
 
@@ -144,7 +145,9 @@ func (s *Supervisor) recall(conf *units.Unit, read readState, held map[string]in
 	}
 	for _, k := range read.sockets { // they stay, whatever was decided
 		if fd, ok := held[k.Held]; ok {
-			u.sockets = append(u.sockets, k.open(fd))
+			opened := k.open(fd)
+			opened.deaf = k.Instance > 0 && opened.listens() && steer.Deaf(fd)
+			u.sockets = append(u.sockets, opened)
 		}
 	}
 	if err == nil && len(u.sockets) == len(read.sockets) {

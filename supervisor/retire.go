@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
@@ -55,6 +56,16 @@ func (s *Supervisor) retire(u *unit, id keeper.ID) bool {
 		})
 	}()
 	return true
+}
+
+// hearAgain does it for those of a group's sockets whose instances are wanted, or can be steered away
+// from: a supervisor before us may have died while one of them retired.
+func (u *unit) hearAgain(fds []int, steered bool) {
+	for _, k := range u.sockets {
+		if k.deaf && slices.Contains(fds, k.fd) && (steered || k.instance <= u.instances()) {
+			k.hear()
+		}
+	}
 }
 
 // hear ends what retire has begun: the instance is wanted again.

@@ -136,6 +136,7 @@ func (s *Supervisor) openGroup(u *unit, as group, inv keeper.Inventory) {
 	}
 	want, on := levelWanted()
 	if !on {
+		u.hearAgain(fds, false)
 		return
 	}
 	options := u.flowOptions(p, as.seats)
@@ -164,11 +165,7 @@ func (s *Supervisor) openGroup(u *unit, as group, inv keeper.Inventory) {
 		}
 		gr.held = append(gr.held, prefix+name)
 	}
-	if g.Level() == steer.Hash { // a supervisor before us may have died while one of them retired
-		for _, fd := range fds[:min(len(fds), u.instances()*gr.seats)] {
-			steer.Undeafen(fd)
-		}
-	}
+	u.hearAgain(fds, g.Level() != steer.Hash)
 	if g.Level() == steer.EBPF { // a program set through a socket that a service was given would be a surprise
 		for _, fd := range fds {
 			steer.Lock(fd)

@@ -2,9 +2,19 @@ package steer
 
 import (
 	"os"
+	"slices"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
+
+// deafness drops the first packet of a handshake.
+var deafness = []unix.SockFilter{
+	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 13}, // the flags of the TCP header, where a socket's filter begins to count
+	{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: 0x02, Jt: 0, Jf: 1},
+	{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+	{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1},
+}
 
 // Deafen makes a tcp listener take no notice of who comes now: the first packet of a
 // handshake is dropped. Who has come before is queued and accepted. A client repeats
@@ -12,15 +22,18 @@ import (
 // this one has been closed by then: so one can leave a group that nobody can steer
 // without anybody being lost. It needs no privilege. Not of a socket that is locked.
 func Deafen(fd int) error {
-	const flags, syn = 13, 0x02 // of the TCP header, where a socket's filter begins to count
-	ins := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: flags},
-		{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: syn, Jt: 0, Jf: 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
-		{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1},
-	}
-	prog := unix.SockFprog{Len: uint16(len(ins)), Filter: &ins[0]}
+	prog := unix.SockFprog{Len: uint16(len(deafness)), Filter: &deafness[0]}
 	return os.NewSyscallError("set SO_ATTACH_FILTER", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog))
+}
+
+// Deaf says whether a socket was made deaf, and hears nothing yet. Other filters are a
+// service's own.
+func Deaf(fd int) bool {
+	var has [8]unix.SockFilter
+	n := uint32(len(has)) // instructions, not bytes
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_GET_FILTER,
+		uintptr(unsafe.Pointer(&has)), uintptr(unsafe.Pointer(&n)), 0)
+	return errno == 0 && int(n) <= len(has) && slices.Equal(has[:n], deafness)
 }
 
 // Undeafen ends it. A socket that is not deaf stays as it is.
@@ -31,3 +44,7 @@ func Undeafen(fd int) error {
 	}
 	return os.NewSyscallError("set SO_DETACH_FILTER", err)
 }
+
+// Quit takes a udp socket out of a group that nobody steers: it keeps its datagrams and
+// gets no more.
+func Quit(fd int) error { return connectToSelf(fd) }

@@ -1,0 +1,130 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"golang.org/x/sys/unix"
+)
+
+// The socket of an instance that was one too many, and took no notice of new connections
+// when the supervisor died, takes notice again when the instance is wanted again.
+func TestRetiredInstanceComesBackAfterACrash(t *testing.T) {
+	for _, level := range []string{"hash", "off"} {
+		t.Run(level, func(t *testing.T) {
+			t.Setenv(levelVariable, level)
+			f := newFixture(t, "web", fmt.Sprintf(siblings, "", 2, `stop_timeout = "10m"`))
+			t.Cleanup(func() { f.s.Kill() })
+			f.do("start", "web", Done)
+			second := f.unit("web").Instances[1].Runs[0].Pid
+			suspend(t, second)
+			if _, err := f.s.scaleUnit(t.Context(), errand{unit: "web"}, 1); err != nil {
+				t.Fatal(err)
+			}
+			waitFor(t, "it is told to leave", func() bool {
+				inv, err := f.keeper.Inventory()
+				return err == nil && slices.ContainsFunc(inv.Children, func(c keeper.Child) bool { return c.Pid == second && c.Last == unix.SIGTERM })
+			})
+			f.crash()
+			f.start()
+			if _, err := f.s.scaleUnit(t.Context(), errand{unit: "web"}, 2); err != nil {
+				t.Fatal(err)
+			}
+			syscall.Kill(second, syscall.SIGCONT)
+			f.until("instance 2 is back", func() bool {
+				in := f.unit("web").Instances[1]
+				return in.State == "ready" && in.Starts == 2
+			})
+			late := gather(f.address("web", "http"), 8)
+			for drops := f.unit("web").Sockets[1].Drops; late.served.Load() < 200 && late.failed.Load() == 0; {
+				if now := f.unit("web").Sockets[1].Drops; now > drops {
+					t.Errorf("%d first packets were dropped", now-drops)
+					break
+				}
+				runtime.Gosched()
+			}
+			late.leave()
+			if late.failed.Load() > 0 {
+				t.Errorf("%d lost: %v", late.failed.Load(), late.complaints())
+			}
+		})
+	}
+}
+
+// A stillborn keeper ends the supervisor that has saved a unit with fewer instances, before it
+// does anything about it.
+type stillborn struct {
+	keeper.Keeper
+	most int
+	end  func()
+	done atomic.Bool
+}
+
+func (k *stillborn) Save(name string, state []byte) error {
+	err := k.Keeper.Save(name, state)
+	var saved savedUnit
+	if name == "web" && json.Unmarshal(state, &saved) == nil && saved.Machine != nil && len(saved.Machine.Instances) == k.most && k.done.CompareAndSwap(false, true) {
+		k.end()
+	}
+	return err
+}
+
+// The supervisor may die when it has decided that an instance is no more, and has done nothing about its
+// socket: what its process has not read comes to the others all the same.
+func TestScaledAwayAndNotYetClosed(t *testing.T) {
+	needRaw(t)
+	for _, level := range []string{"", "classic-bpf", "hash"} {
+		t.Run(level, func(t *testing.T) {
+			t.Setenv(levelVariable, level)
+			f := prepare(t)
+			k := &stillborn{Keeper: f.keeper, most: 1}
+			f.wrap = k
+			f.write("web", fmt.Sprintf(stickyUnit, 2, ""))
+			f.start()
+			t.Cleanup(func() { f.s.Kill() })
+			f.do("start", "web", Done)
+			before := f.unit("web").Sockets[0].Steering
+			flows := peers(t, f.address("web", "quic"), 40)
+			second := f.unit("web").Instances[1].Runs[0].Pid
+			i := slices.IndexFunc(flows, func(p *peer) bool { return p.pid == second })
+			if i < 0 {
+				t.Fatal("none of 40 flows is with the second instance")
+			}
+			deafen(t, flows[i])
+			sent := say(t, flows, second, 5)
+			dead := make(chan struct{})
+			s := f.s
+			k.end = func() {
+				s.crashed = errAbrupt
+				close(dead)
+				runtime.Goexit()
+			}
+			if _, err := f.s.scaleUnit(t.Context(), errand{unit: "web"}, 1); err != nil {
+				t.Fatal(err)
+			}
+			syscall.Kill(second, syscall.SIGKILL)
+			<-dead
+			<-s.quit
+			f.ended = nil
+			f.start()
+			for _, p := range flows {
+				if p.pid == second {
+					p.instance = 1 // to which it has moved
+				}
+			}
+			if heard := hear(t, flows, second, 5); heard != sent {
+				t.Errorf("%d answered, %d sent", heard, sent)
+			}
+			if after := f.unit("web"); after.Sockets[0].Steering != before || len(after.Sockets) != len(after.Instances)*len(f.unit("web").Sockets) {
+				t.Errorf("%s before, %+v", before, after.Sockets)
+			}
+			t.Logf("promise N3: an instance is scaled away, steering %s, the supervisor dies before it closes its socket: %d datagrams, each answered", level, sent)
+		})
+	}
+}
