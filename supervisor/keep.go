@@ -14,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/sys"
@@ -79,7 +78,7 @@ func Keep(argv []string, log *slog.Logger, care Care) (code int, err error) {
 		return 1, fmt.Errorf("keeper: %w", err)
 	}
 	defer local.Close()
-	for i, f := range activation.Files(true) { // of an outer manager: for the supervisor to look at
+	for i, f := range passedFiles(log) { // of an outer manager: for the supervisor to look at
 		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 		f.Close()
 		if err == nil {

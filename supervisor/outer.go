@@ -1,7 +1,10 @@
 package supervisor
 
 import (
+	"log/slog"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -31,7 +34,7 @@ func (s *Supervisor) takePassed(inv keeper.Inventory) {
 	if !s.cfg.Reap {
 		return
 	}
-	for _, f := range activation.Files(true) {
+	for _, f := range passedFiles(s.log) {
 		// Out of Go's hands. Fd leaves the socket in blocking mode, as services get it.
 		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 		f.Close()
@@ -41,6 +44,28 @@ func (s *Supervisor) takePassed(inv keeper.Inventory) {
 		}
 		s.passed = append(s.passed, fd)
 	}
+}
+
+// firstPassed is the descriptor at which those that are passed begin (sd_listen_fds(3)).
+const firstPassed = 3
+
+// passedFiles are the descriptors that an outer manager has passed, and not just promised:
+// where it passed fewer, what has the next number is our own, such as what Go's runtime
+// waits with. What was passed through exec is told by not being closed by it.
+func passedFiles(log *slog.Logger) []*os.File {
+	const count = "LISTEN_FDS"
+	promised, err := strconv.Atoi(os.Getenv(count))
+	if err == nil && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) {
+		there := 0
+		for there < promised && sys.Inherited(firstPassed+there) {
+			there++
+		}
+		if there < promised {
+			log.Warn("passed sockets missing", "promised", promised, "there", there)
+			os.Setenv(count, strconv.Itoa(there))
+		}
+	}
+	return activation.Files(true)
 }
 
 // takePassedFor finds a passed socket of that kind and address.

@@ -8,6 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Inherited says whether fd is open and stays so through an exec, as what a process before
+// us has left open does and nothing that Go opens.
+func Inherited(fd int) bool {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	return err == nil && flags&unix.FD_CLOEXEC == 0
+}
+
 // BoundAs says whether fd is a socket that Bind(network, address) would have made
 // as far as kind and address go: how a socket passed by an outer manager is known.
 func BoundAs(fd int, network, address string) bool {
