@@ -114,7 +114,7 @@ func records(t *testing.T, dir, unit string, n int) map[int]supervisor.Event {
 // events are those of a running sockd, past and to come, until the loop is left.
 func events(t *testing.T, dir string) func(yield func(supervisor.Event) bool) {
 	return func(yield func(supervisor.Event) bool) {
-		c := http.Client{Transport: socketTransport(filepath.Join(dir, "run", supervisor.ControlSocket)), Timeout: patience}
+		c := http.Client{Transport: socketTransport(filepath.Join(dir, "run", supervisor.ControlSocket)), Timeout: 5 * patience} // all of it
 		res, err := c.Get("http://sockd/v1/events")
 		if err != nil {
 			t.Error(err)

@@ -38,7 +38,7 @@ func main() {
 		talk(n)
 	case "look": // writes what it sees into the file
 		look(os.Args[2])
-	case "orphans": // when somebody connects
+	case "orphans": // whenever somebody connects
 		orphans(n)
 	case "clock": // its last words are the time; ends after so many milliseconds
 		<-time.After(time.Duration(n) * time.Millisecond)
@@ -160,19 +160,32 @@ func look(file string) {
 	wait()
 }
 
-// orphans makes n of them, a thousand at a time, and says when the last is made.
+// orphans makes n of them, a thousand at a time, and says when the last is made; again
+// for each who connects.
 func orphans(n int) {
-	for made := 0; made < n; made += 1000 {
-		pid := brood(min(1000, n-made))
-		var st unix.WaitStatus
-		for {
-			if _, err := unix.Wait4(pid, &st, 0, nil); err != unix.EINTR {
-				break
+	listeners, err := activation.Listeners("s")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "probe:", err)
+		os.Exit(1)
+	}
+	for {
+		c, err := listeners[0].Accept()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "probe:", err)
+			os.Exit(1)
+		}
+		c.Close()
+		for made := 0; made < n; made += 1000 {
+			pid := brood(min(1000, n-made))
+			var st unix.WaitStatus
+			for {
+				if _, err := unix.Wait4(pid, &st, 0, nil); err != unix.EINTR {
+					break
+				}
 			}
 		}
+		fmt.Println("made", n)
 	}
-	fmt.Println("made", n)
-	wait()
 }
 
 // fork makes children that wait until there is no more to be had.
