@@ -63,9 +63,7 @@ func TestBalanceCrashedQueue(t *testing.T) {
 				clients = append(clients, c)
 			}
 			eventually(t, "50 are queued on instance 1", func() bool { return b.status().Sockets[0].Queued == 50 })
-			if n := halfOpen(t, b.address); n != 50 {
-				t.Fatalf("%d connections are half open, want 50", n)
-			}
+			eventually(t, "50 are half open", func() bool { return halfOpen(t, b.address) == 50 })
 			// The other sibling comes back; then this one crashes.
 			b.do("start")
 			if st := b.status(); st.Sockets[0].Queued != 50 || st.Instances[1].State != "ready" {
@@ -114,7 +112,7 @@ func processState(pid int) string {
 }
 
 // halfOpen counts the requests that the kernel has half open at an address. While other
-// sockets come and go the kernel may list one twice.
+// sockets come and go the kernel may list one twice, or leave one out.
 func halfOpen(t *testing.T, address string) int {
 	t.Helper()
 	clients := map[string]bool{}
