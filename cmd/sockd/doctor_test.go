@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -91,7 +92,10 @@ func TestDoctorInPoorWorlds(t *testing.T) {
 			if f := found[c.subject]; f.OK || !strings.Contains(f.Found, c.found) || !strings.Contains(f.Follows, c.follows) {
 				t.Errorf("%+v", f)
 			}
-			if f := found["backlog"]; f.OK || !strings.Contains(f.Follows, "http of unit many asks for 60000") {
+			most, _ := os.ReadFile("/proc/sys/net/core/somaxconn")
+			if n, _ := strconv.Atoi(strings.TrimSpace(string(most))); n >= 60000 {
+				t.Log("this machine allows what is asked for:", n)
+			} else if f := found["backlog"]; f.OK || !strings.Contains(f.Follows, "http of unit many asks for 60000") {
 				t.Errorf("%+v", f)
 			}
 		})
