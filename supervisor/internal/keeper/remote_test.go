@@ -14,9 +14,14 @@ import (
 
 // What one supervisor left, the next one finds.
 func TestSupervisorsComeAndGo(t *testing.T) {
+	const sockets = 500 // more than fit into one message
+	var limit unix.Rlimit
+	ok(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	if limit.Cur < 4*sockets {
+		t.Skipf("limit of descriptors is %d", limit.Cur)
+	}
 	l := newLocal(t, keeper.Options{})
 	first := keeper.Served(t, l)
-	const sockets = 500 // more than fit into one message
 	for i := range sockets {
 		held, _ := pair(t)
 		ok(t, first.Hold(string(rune('a'+i%26))+string(rune('0'+i/26)), held))

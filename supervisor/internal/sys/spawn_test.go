@@ -113,7 +113,7 @@ func TestDescriptorTable(t *testing.T) {
 		"rotated":   append(slices.Clone(low[7:]), low[:7]...),
 	}
 	var many []int
-	for i := range 600 {
+	for i := range hundreds(t) {
 		many = append(many, low[i*7%len(low)])
 	}
 	orders["hundreds"] = many
