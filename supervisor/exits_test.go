@@ -19,6 +19,9 @@ func TestThousandExitsAtOnce(t *testing.T) {
 	if testing.Short() {
 		units = 2
 	}
+	if most := fileLimit(); most < uint64(6*units*each) {
+		t.Skipf("needs %d open files, and the limit is %d", 6*units*each, most)
+	}
 	f := prepare(t)
 	gate := filepath.Join(f.dir, "gate")
 	if err := unix.Mkfifo(gate, 0o600); err != nil {
