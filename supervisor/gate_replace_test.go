@@ -87,7 +87,7 @@ func TestGateReachesTheNewProcess(t *testing.T) {
 	g := &gateFixture{f, filepath.Join(t.TempDir(), "health")}
 	g.say("200")
 	const instances = 3
-	f.write("web", gateUnit(g.health, `{ http = "/", interval = "5ms" }`, fmt.Sprintf("instances = %d", instances)))
+	f.write("web", gateUnit(g.health, `{ http = "/", interval = "5ms", timeout = "60s" }`, fmt.Sprintf("instances = %d", instances)))
 	f.start()
 	f.do("start", "web", Done)
 	stop := f.clients(2, f.address("web", "http"))
