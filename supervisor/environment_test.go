@@ -2,9 +2,11 @@ package supervisor
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -130,10 +132,20 @@ func TestEnvironmentFileErrors(t *testing.T) {
 	}
 }
 
-func TestServiceAsAnotherUser(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("needs root to become another user")
+// needOtherUser skips where no process can be started as another user: uid 0 of a
+// container need not be allowed to.
+func needOtherUser(t *testing.T) {
+	t.Helper()
+	cmd := exec.Command("/bin/true")
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if err := cmd.Run(); err != nil {
+		t.Skipf("needs root to become another user: %v", err)
 	}
+}
+
+func TestServiceAsAnotherUser(t *testing.T) {
+	needOtherUser(t)
 	f := newFixture(t, "id", "[service]\nexec = [\"/bin/sh\", \"-c\", \"id -u; id -g; id -G; echo $USER $HOME\"]\nrestart = \"no\"\nuser = \"nobody\"\ndirectory = \"/\"\n")
 	f.awaitState("id", 1, "exited")
 	f.stop()
