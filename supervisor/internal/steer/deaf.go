@@ -20,7 +20,8 @@ var deafness = []unix.SockFilter{
 // handshake is dropped. Who has come before is queued and accepted. A client repeats
 // that packet after a second (tcp_syn_retries, tcp(7)), and comes to another socket if
 // this one has been closed by then: so one can leave a group that nobody can steer
-// without anybody being lost. It needs no privilege. Not of a socket that is locked.
+// without anybody being lost. Linux 6.18.44 gives EPERM to who has no CAP_NET_ADMIN, which
+// nobody needed before; a socket of MPTCP takes no filter. Not of a socket that is locked.
 func Deafen(fd int) error {
 	prog := unix.SockFprog{Len: uint16(len(deafness)), Filter: &deafness[0]}
 	return os.NewSyscallError("set SO_ATTACH_FILTER", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog))
