@@ -137,6 +137,10 @@ func TestFlowsMoveWhereNobodyKeepsThem(t *testing.T) {
 	f.do("start", "game", Done)
 	level := f.steered("game")
 	moved, asked := f.moves(60)
+	for tries := 1; moved == 0 && tries < 10; tries++ { // nobody may have asked just then
+		again, more := f.moves(60)
+		moved, asked = moved+again, asked+more
+	}
 	if moved == 0 {
 		t.Errorf("none of %d answers came from another instance, though all were away for a while", asked)
 	}
