@@ -178,6 +178,7 @@ func Resume(o Options, d Duty) (code int, err error) {
 	for _, fd := range []int{h.Guard.File, h.Guard.Before} {
 		unix.Close(fd)
 	}
+	defer g.local.Close()
 	return g.goOn(h, s, reason)
 }
 
