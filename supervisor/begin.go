@@ -112,6 +112,7 @@ func (s *Supervisor) openSockets(reloading bool) error {
 		s.between = gone
 		return errors.Join(problems...)
 	}
+	s.bringGone(gone)
 	s.release(gone)
 	for _, b := range bindings {
 		b.unit.released()

@@ -79,7 +79,7 @@ func (k *stillborn) Save(name string, state []byte) error {
 // socket: what its process has not read comes to the others all the same.
 func TestScaledAwayAndNotYetClosed(t *testing.T) {
 	needRaw(t)
-	for _, level := range []string{"", "classic-bpf", "hash"} {
+	for _, level := range []string{"", "classic-bpf", "hash", "off"} {
 		t.Run(level, func(t *testing.T) {
 			t.Setenv(levelVariable, level)
 			f := prepare(t)

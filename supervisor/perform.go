@@ -226,6 +226,7 @@ func (s *Supervisor) letGo(r *run) {
 	if s.issue(r.unit, r, 0); r.unit.seated() && r.seat != r.unit.heads[r.id.Instance] {
 		s.bringSoon(r.unit, r.id.Instance)
 	}
+	s.bringLeftsSoon()
 	s.closeDoor(r)
 	if r.notify >= 0 {
 		s.watch.Remove(r.notify)

@@ -91,6 +91,8 @@ func (s *Supervisor) apply(set *units.Set) (warnings []string, err error) {
 	s.cfg.Units = set
 	passing("reload: held")
 	s.steerAll(keeper.Inventory{})
+	gone = append(gone, s.between...)
+	s.bringGone(gone) // before anybody else is started
 	for _, c := range plan.changed {
 		warnings = append(warnings, s.respec(s.units[c.conf.Name], c.conf, c.replace)...)
 	}
@@ -107,7 +109,7 @@ func (s *Supervisor) apply(set *units.Set) (warnings []string, err error) {
 		s.healPaths(u, true)
 	}
 	passing("reload: handled")
-	s.release(append(gone, s.between...))
+	s.release(gone)
 	s.between = nil
 	passing("reload: released")
 	for name := range plan.bindings {

@@ -143,6 +143,9 @@ func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
 	for _, name := range []string{"control", lockHeld, takenHeld[0], takenHeld[1], madeHeld[0], madeHeld[1], keeper.RecordHeld, doorHeld, pathsHeld} {
 		known[name] = true
 	}
+	for _, l := range s.left {
+		known[l.held] = true
+	}
 	for _, u := range s.units {
 		for _, k := range slices.Concat(u.sockets, u.leaving) {
 			known[k.held] = true
@@ -160,7 +163,7 @@ func (s *Supervisor) dropStrangers(inv keeper.Inventory) {
 		}
 	}
 	for name := range inv.Descriptors {
-		if !known[name] && !strings.HasPrefix(name, leftHeld) {
+		if !known[name] {
 			s.keeper.Release(name)
 		}
 	}

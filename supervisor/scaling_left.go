@@ -1,96 +1,221 @@
 package supervisor
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/supervisor/internal/steer"
 	"github.com/sockd/sockd/supervisor/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
-// What a process has not read when its instance leaves for good is sent to its siblings.
-// Where they have no room for all of it the rest is held until they have, by whichever
-// supervisor there is then: left/web/2/127.0.0.1:53/4711.
+// What waits in a udp socket that is closed for good, while its siblings stay, is sent to
+// them. Where they have no room for all of it, or a process may read it yet, the socket is
+// held until then, by whichever supervisor there is: left/web/2.17/127.0.0.1:53/4711, of
+// instance 2, whose processes up to generation 17 may have it.
 const leftHeld = "left/"
 
-// bringAway does it with a udp socket that has left its group and is about to be closed.
-func (s *Supervisor) bringAway(u *unit, g *group, at int) {
-	if g.fds[at] < 0 || !strings.HasPrefix(g.place.addr.Network, "udp") {
-		return
-	}
-	instance := at/g.seats + 1
-	err := s.redeliver(u, g.place.name, instance, g.fds[at], g.fds[g.at(1, u.heads[1])])
-	if errors.Is(err, sys.ErrNoRoom) {
-		err = s.holdLeft(u, g.fds[at])
-	}
-	if err != nil {
-		s.log.Warn("datagrams closed", "unit", u.conf.Name, "instance", instance, "socket", g.place.name, "because", err)
-	}
+// A left is such a socket.
+type left struct {
+	held, unit string
+	instance   int
+	upto       uint64
+	real       string
+	fd         int
 }
 
-func (s *Supervisor) holdLeft(u *unit, fd int) error {
-	for _, k := range u.sockets {
-		if k.fd != fd {
-			continue
-		}
-		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-		if err != nil {
-			return err
-		}
-		held := fmt.Sprintf("%s%s/%d/%s/%d", leftHeld, u.conf.Name, k.instance, k.real, k.inode)
-		if err := s.keeper.Hold(held, dup); err != nil {
-			unix.Close(dup)
-			return err
-		}
-		s.bringLeft(held, dup)
+func parseLeft(held string, fd int) (l left, ok bool) {
+	rest, ok := strings.CutPrefix(held, leftHeld)
+	parts := strings.Split(rest, "/")
+	if !ok || len(parts) != 4 {
+		return l, false
 	}
-	return nil
+	instance, upto, _ := strings.Cut(parts[1], ".")
+	l = left{held: held, unit: parts[0], real: parts[2], fd: fd}
+	l.instance, _ = strconv.Atoi(instance)
+	l.upto, _ = strconv.ParseUint(upto, 10, 64)
+	return l, true
+}
+
+// bringAway does it with a udp socket that is about to be closed.
+func (s *Supervisor) bringAway(u *unit, k *socket) {
+	to := s.takers(k.real, k)
+	if !strings.HasPrefix(k.addr.Network, "udp") || k.fd < 0 || len(to) == 0 {
+		return
+	}
+	quit := func() {
+		if err := steer.Quit(k.fd); err != nil {
+			s.log.Warn("queue goes on growing", "unit", u.conf.Name, "socket", k.where(), "err", err)
+		}
+	}
+	routed := slices.ContainsFunc(to, func(t taker) bool { return t.routed })
+	if !routed {
+		quit()
+	}
+	l := left{unit: u.conf.Name, instance: k.instance, upto: u.machine.LastGen, real: k.real, fd: k.fd}
+	if s.dir != nil && !s.mayRead(l) && s.bringOn(l, k.name) { // before we have begun nobody knows who may read it
+		return
+	}
+	if routed { // it may be held for longer than its siblings are routed
+		quit()
+	}
+	l.held = fmt.Sprintf("%s%s/%d.%d/%s/%d", leftHeld, l.unit, l.instance, l.upto, l.real, k.inode)
+	dup, err := unix.FcntlInt(uintptr(k.fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err == nil {
+		if err = s.keeper.Hold(l.held, dup); err != nil {
+			unix.Close(dup)
+		}
+	}
+	if err != nil {
+		s.log.Warn("datagrams closed", "unit", u.conf.Name, "instance", k.instance, "socket", k.name, "because", err)
+		return
+	}
+	l.fd = dup
+	s.bringLeft(l)
 }
 
 // bringLeft sends on what waits in a socket that is held for it, as room comes.
-func (s *Supervisor) bringLeft(held string, fd int) {
-	parts := strings.Split(held, "/")
-	name, real := parts[1], parts[3]
-	instance, _ := strconv.Atoi(parts[2])
+func (s *Supervisor) bringLeft(l left) {
+	s.left = append(s.left, l)
 	s.tryAgain(func() bool {
-		u := s.units[name]
-		to := u.siblingAt(real)
-		err := errors.New("nobody has their address any more")
-		if to != nil {
-			err = s.redeliver(u, to.name, instance, fd, to.fd)
-		}
-		switch {
-		case errors.Is(err, sys.ErrNoRoom):
+		s.bringLefts()
+		return !slices.Contains(s.left, l)
+	})
+}
+
+// bringLefts does what can be done now about all of them.
+func (s *Supervisor) bringLefts() {
+	s.left = slices.DeleteFunc(s.left, func(l left) bool {
+		if s.mayRead(l) || !s.bringOn(l, l.real) {
 			return false
-		case err != nil:
-			s.log.Warn("datagrams closed", "unit", name, "instance", instance, "address", real, "because", err)
 		}
-		s.keeper.Release(held)
+		s.keeper.Release(l.held)
 		return true
 	})
+}
+
+// bringLeftsSoon does it when who had chosen a socket before has come to it.
+func (s *Supervisor) bringLeftsSoon() {
+	if len(s.left) == 0 {
+		return
+	}
+	go func() {
+		select {
+		case <-time.After(steer.Settle):
+		case <-s.quit:
+			return
+		}
+		s.ask(context.Background(), func() error { s.bringLefts(); return nil })
+	}()
+}
+
+// mayRead says whether a process may read the socket yet.
+func (s *Supervisor) mayRead(l left) bool {
+	u := s.units[l.unit]
+	if u == nil {
+		return false
+	}
+	for gen, r := range u.runs {
+		if r.id.Instance == l.instance && gen <= l.upto && !r.exited {
+			return true
+		}
+	}
+	return false
+}
+
+// bringOn sends on what waits, and says whether nothing is left of which that can be hoped.
+func (s *Supervisor) bringOn(l left, socket string) (done bool) {
+	if queued, _, _, err := sys.Queue(l.fd); err != nil || queued == 0 {
+		return true
+	}
+	err := errors.New("nobody has their address any more")
+	var fds []int
+	for _, t := range s.takers(l.real, nil) {
+		fds = append(fds, t.fd)
+	}
+	dropped := 0
+	for len(fds) > 0 {
+		if err = s.redeliver(l.unit, socket, l.instance, l.fd, fds...); !errors.Is(err, sys.ErrNotRedelivered) || sys.DropFirst(l.fd) != nil {
+			break // others behind it may go
+		}
+		dropped++
+	}
+	if dropped > 0 {
+		s.log.Warn("datagrams closed", "unit", l.unit, "instance", l.instance, "socket", socket, "datagrams", dropped, "because", sys.ErrNotRedelivered)
+	}
+	for _, passes := range []error{sys.ErrNoRoom, unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EMFILE, unix.ENFILE} {
+		if errors.Is(err, passes) {
+			return false
+		}
+	}
+	if err != nil {
+		s.log.Warn("datagrams closed", "unit", l.unit, "instance", l.instance, "socket", socket, "because", err)
+	}
+	return true
+}
+
+// bringGone does it for sockets that a reload has no place for, if they go on nowhere else.
+func (s *Supervisor) bringGone(gone []*socket) {
+	for _, k := range gone {
+		var of *unit
+		moved := false
+		for _, u := range s.units {
+			if slices.Contains(u.leaving, k) {
+				of = u
+			}
+			moved = moved || slices.ContainsFunc(u.sockets, func(o *socket) bool { return o.inode == k.inode })
+		}
+		if of != nil && !moved {
+			s.bringAway(of, k)
+		}
+	}
 }
 
 // adoptLeft goes on with what an earlier supervisor has held.
 func (s *Supervisor) adoptLeft(inv keeper.Inventory) {
 	for held, fd := range inv.Descriptors {
-		if strings.HasPrefix(held, leftHeld) {
-			s.bringLeft(held, fd)
+		if l, ok := parseLeft(held, fd); ok {
+			s.bringLeft(l)
 		}
 	}
 }
 
-// siblingAt is the first instance's udp socket on an address, or nil. A nil unit has none.
-func (u *unit) siblingAt(real string) *socket {
-	if u == nil {
-		return nil
-	}
-	for _, k := range u.sockets {
-		if k.instance == 1 && k.seat == u.heads[1] && k.real == real && strings.HasPrefix(k.addr.Network, "udp") {
-			return k
+// A taker is a socket that gets what is sent to its address.
+type taker struct {
+	fd     int
+	routed bool // by a map of sockets: who is not in it gets nothing
+}
+
+// takers are the udp sockets on an address, whosever they are, without one: those that are
+// dealt something or, if none is, all.
+func (s *Supervisor) takers(real string, without *socket) (to []taker) {
+	var all []taker
+	for _, u := range s.units {
+		for _, k := range u.sockets {
+			if k == without || k.real != real || !strings.HasPrefix(k.addr.Network, "udp") || k.fd < 0 || k.instance > u.instances() {
+				continue
+			}
+			g := u.groupOf(k)
+			t := taker{k.fd, g != nil && g.steer.Level() == steer.EBPF}
+			if all = append(all, t); k.instance == 0 || u.dealt(k) {
+				to = append(to, t)
+			}
 		}
 	}
-	return nil
+	if to == nil {
+		return all
+	}
+	return to
+}
+
+// dealt says whether a sibling gets what is new.
+func (u *unit) dealt(k *socket) bool {
+	weights := u.machine.Weights
+	return (weights == nil || k.instance <= len(weights) && weights[k.instance-1] > 0) && (!u.twin(k) || k.seat == u.heads[k.instance])
 }

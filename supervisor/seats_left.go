@@ -53,7 +53,7 @@ func (s *Supervisor) bring(u *unit, instance int) (done bool) {
 		if g == nil || !g.routes() || g.busy {
 			continue
 		}
-		err := s.redeliver(u, k.name, instance, k.fd, g.fds[g.at(instance, u.heads[instance])])
+		err := s.redeliver(u.conf.Name, k.name, instance, k.fd, g.fds[g.at(instance, u.heads[instance])])
 		switch {
 		case errors.Is(err, sys.ErrNoRoom):
 			done = false
@@ -64,15 +64,15 @@ func (s *Supervisor) bring(u *unit, instance int) (done bool) {
 	return done
 }
 
-// redeliver sends what waits in a socket of a group that is dealt nothing any more to those
-// that are, which is mostly to.
-func (s *Supervisor) redeliver(u *unit, socket string, instance, from, to int) error {
+// redeliver sends what waits in a socket that is dealt nothing any more to those that are,
+// while each of to has room.
+func (s *Supervisor) redeliver(unit, socket string, instance, from int, to ...int) error {
 	if queued, _, _, err := sys.Queue(from); err != nil || queued == 0 {
 		return nil
 	}
-	n, err := sys.Redeliver(from, to)
+	n, err := sys.Redeliver(from, to...)
 	if n > 0 {
-		s.log.Info("datagrams moved", "unit", u.conf.Name, "instance", instance, "socket", socket, "datagrams", n)
+		s.log.Info("datagrams moved", "unit", unit, "instance", instance, "socket", socket, "datagrams", n)
 	}
 	return err
 }

@@ -22,11 +22,11 @@ func (s *Supervisor) trim(u *unit) {
 	for _, g := range u.groups {
 		for i := len(g.fds) - 1; i >= n*g.seats; i-- {
 			s.leaveGroup(u, g, i)
-			s.bringAway(u, g, i)
 		}
 		g.fds = g.fds[:min(n*g.seats, len(g.fds))]
 	}
 	for _, k := range gone {
+		s.bringAway(u, k)
 		if queued := waitsIn(k); queued > 0 { // nobody steers it: its group has not closed it
 			s.log.Warn("queue closed", "unit", u.conf.Name, "instance", k.instance, "queued", queued)
 			u.closed += queued

@@ -85,6 +85,7 @@ type Supervisor struct {
 	unrecorded bool        // sockets have come or gone since record
 	spill      *spill      // safe mode: throws output away; nil: it is carried
 	paths      *pathWatch  // nil: nobody hears of paths that are removed
+	left       []left      // udp sockets that are held for what waits in them
 	between    []*socket   // that no unit wants since a reload was cut short: it goes on with them
 	passed     []int       // sockets that an outer manager gave us and nobody has taken
 

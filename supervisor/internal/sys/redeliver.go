@@ -11,37 +11,50 @@ import (
 
 // Redeliver takes the datagrams that wait in a UDP socket and lets each arrive once more,
 // from the same peer, so that it comes to the socket that its flow is dealt to now, which is
-// to. It returns how many have come back. Nobody may read the socket meanwhile, and it must
+// one of to. It returns how many have come back. Nobody may read the socket meanwhile, and it must
 // be given nothing any more. The kernel moves no datagrams as it does connections, so they are
 // sent through a raw socket, for which it wants CAP_NET_RAW; they come in by the loopback
 // device, and a packet filter sees them there.
 //
 // After an error what has not come back waits where it was: ErrNotRedelivered says that
-// the kernel would not bring it to the socket's siblings, ErrNoRoom that to is half full.
+// the kernel would not bring it to the socket's siblings, ErrNoRoom that one of to is half full, or that there are very many.
 // What was sent to a group or to all is dropped: each socket was given a copy.
-func Redeliver(fd, to int) (n int, err error) {
+func Redeliver(fd int, to ...int) (n int, err error) {
 	r, err := newRedelivery(fd)
 	if err != nil {
 		return 0, err
 	}
 	defer r.close()
-	for {
-		queued, room, _, err := Queue(to)
-		if err != nil {
-			return n, err
-		}
-		if queued > room/2 {
-			return n, ErrNoRoom
+	for range mostRedelivered {
+		for _, fd := range to {
+			queued, room, _, err := Queue(fd)
+			if err != nil {
+				return n, err
+			}
+			if queued > room/2 {
+				return n, ErrNoRoom
+			}
 		}
 		sent, err := r.one()
 		switch {
-		case errors.Is(err, unix.EAGAIN):
+		case err == errNothing:
 			return n, nil
 		case err != nil:
 			return n, err
 		}
 		n += sent
 	}
+	return n, ErrNoRoom
+}
+
+// mostRedelivered bounds how many datagrams are redelivered at a time: it takes some microseconds
+// for each, and others wait.
+const mostRedelivered = 1 << 13
+
+// DropFirst takes the first datagram out of a socket that Redeliver cannot bring anywhere.
+func DropFirst(fd int) error {
+	_, _, _, _, err := unix.Recvmsg(fd, nil, nil, unix.MSG_DONTWAIT)
+	return os.NewSyscallError("recvmsg", err)
 }
 
 // MayRedeliver is the error that Redeliver would give for want of a privilege, or nil.
@@ -60,6 +73,7 @@ func rawSocket(family int) (fd int, err error) {
 
 // Why datagrams are not redelivered.
 var (
+	errNothing        = errors.New("nothing waits")
 	ErrNotRedelivered = errors.New("it is bound to a device, or takes what is for other addresses")
 	ErrNoRoom         = errors.New("the socket that they are for is half full")
 )
@@ -132,6 +146,9 @@ func (r *redelivery) close() {
 // that the kernel has put together of several (UDP_GRO) is taken apart.
 func (r *redelivery) one() (sent int, err error) {
 	n, oobn, flags, from, err := unix.Recvmsg(r.fd, r.buf, r.oob, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	if err == unix.EAGAIN {
+		return 0, errNothing // not to be taken for what a send may say
+	}
 	if err != nil {
 		return 0, os.NewSyscallError("recvmsg", err)
 	}
@@ -158,8 +175,7 @@ func (r *redelivery) one() (sent int, err error) {
 			}
 		}
 	}
-	_, _, _, _, err = unix.Recvmsg(r.fd, nil, nil, unix.MSG_DONTWAIT) // the same one: nobody else reads
-	return sent, os.NewSyscallError("recvmsg", err)
+	return sent, DropFirst(r.fd) // the same one: nobody else reads
 }
 
 // peerOf is who has sent a datagram.
