@@ -19,6 +19,7 @@ func TestReplacingTheSupervisor(t *testing.T) {
 	t.Setenv("CHAOS_CARE", "1") // each death counts as the first
 	for _, n := range []int{10, 1000} {
 		t.Run(fmt.Sprint(n, " units"), func(t *testing.T) {
+			needDescriptors(t, uint64(n)+500)
 			dir := t.TempDir()
 			for i := range n {
 				write(t, dir, fmt.Sprintf("u%04d.toml", i), fmt.Sprintf("[service]\nexec = \"/bin/true\"\n[socket.s]\nlisten = \"unix://@%s/%d\"\n", filepath.Base(filepath.Dir(dir)), i))

@@ -7,6 +7,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// needDescriptors skips where sockd may not have as many.
+func needDescriptors(t *testing.T, n uint64) {
+	t.Helper()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if limit.Max < n {
+		t.Skipf("needs %d descriptors, and %d are allowed", n, limit.Max)
+	}
+}
+
 // A stopped supervisor takes nothing that the keeper says, however much there is to
 // say: it is killed by the watchdog all the same, and the next one hears it all.
 func TestStoppedSupervisorWhileMuchHappens(t *testing.T) {
@@ -14,6 +26,7 @@ func TestStoppedSupervisorWhileMuchHappens(t *testing.T) {
 		t.Skip("takes long with the race detector: without -short")
 	}
 	t.Setenv("CHAOS_CARE", "1")
+	needDescriptors(t, 4000)
 	const n = 600 // more than fit into the wire
 	dir := t.TempDir()
 	write(t, dir, "many.toml", "[service]\nexec = [\"sleep\", \"1000\"]\ninstances = 600\nrestart = \"no\"\n")

@@ -43,7 +43,7 @@ var containerVariables = []string{"PATH=/bin", "SOCKD_RUNTIME_DIR=/run/sockd", "
 // The tree of an image, as process 1 in namespaces of its own, with nothing of the
 // host's: no C library, no shell, no /run, no cgroups, no users.
 func TestContainer(t *testing.T) {
-	needNamespaces(t)
+	needWayInside(t)
 	for _, c := range []struct {
 		name     string
 		readOnly bool
@@ -91,7 +91,7 @@ func TestContainer(t *testing.T) {
 // Where nobody can write anywhere, there is no control socket; services are served all the
 // same, by whichever supervisor.
 func TestContainerNowhereToWrite(t *testing.T) {
-	needNamespaces(t)
+	needWayInside(t)
 	root := image(t)
 	w := world{Namespaces: asPid1, Root: root, ReadOnly: true, Env: containerVariables, Args: []string{"run", "/etc/sockd"}}
 	r := w.start(t, root)
@@ -113,6 +113,14 @@ func TestContainerNowhereToWrite(t *testing.T) {
 	if code := r.wait(); code != 0 {
 		t.Errorf("ended with %d; it said\n%s", code, r.said())
 	}
+}
+
+// needWayInside skips where sockd's namespaces cannot be entered: an ordinary user may
+// make them, and not follow.
+func needWayInside(t *testing.T) {
+	t.Helper()
+	needNamespaces(t)
+	needRoot(t)
 }
 
 // inside calls f in the network namespace of a sockd.
@@ -154,8 +162,7 @@ func (r *running) exec(t *testing.T, argv ...string) (out string, err error) {
 // Who is not root cannot have port 80, and is told so; the kernel's setting for the
 // namespace, which engines switch on, makes it possible.
 func TestContainerUnprivilegedPort(t *testing.T) {
-	needNamespaces(t)
-	needRoot(t)
+	needWayInside(t)
 	root := image(t)
 	os.Chmod(filepath.Join(root, "run"), 0o777)
 	w := world{Namespaces: asPid1, Root: root, UID: 65534, Env: containerVariables, Args: []string{"run", "--runtime-dir", "/run/s", "/etc/sockd"}}
