@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -19,6 +20,9 @@ func TestBalanceScale(t *testing.T) {
 			b := (&balanced{Name: "web", Level: level, Instances: 4}).up(t)
 			if level != "" {
 				b.has(t)
+			}
+			if b.level() == "hash" && os.Getuid() != 0 {
+				t.Skip("needs root: at level hash a socket that goes drops the first packets of new clients, and newer kernels want CAP_NET_ADMIN for that")
 			}
 			rounds := either(3, map[string]int{"": 100}[level]+10)
 			y := b.under(t, func() error {
