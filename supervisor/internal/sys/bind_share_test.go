@@ -102,12 +102,33 @@ func TestBindSideBySide(t *testing.T) {
 	port := ":" + quietPort(t)
 	mustBind(t, "udp", "127.0.0.1"+port, none())
 	mustBind(t, "udp", "127.0.0.2"+port, none())
+	needIPv6(t)
 	mustBind(t, "udp", "[::1]"+port, none())
 
 	only := none()
 	only.IPv6Only = true
 	mustBind(t, "tcp", "[::]"+port, only)
 	mustBind(t, "tcp", "0.0.0.0"+port, none())
+}
+
+// needIPv6 skips where the machine has no address of IPv6, as in many containers.
+func needIPv6(t *testing.T) {
+	t.Helper()
+	ln, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Skipf("needs IPv6: %v", err)
+	}
+	ln.Close()
+}
+
+// needIPv6For is needIPv6 where an address is of it.
+func needIPv6For(t *testing.T, addresses ...string) {
+	t.Helper()
+	for _, a := range addresses {
+		if strings.Contains(a, "::") {
+			needIPv6(t)
+		}
+	}
 }
 
 // quietPort is a port that nobody has, and that the kernel gives to nobody who asks for

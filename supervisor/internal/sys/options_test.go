@@ -67,6 +67,9 @@ func TestOptionsReadBack(t *testing.T) {
 			if row.root && os.Geteuid() != 0 {
 				t.Skip("needs root: CAP_NET_ADMIN")
 			}
+			if !strings.Contains(row.address, "2001:") { // which nobody has
+				needIPv6For(t, row.address)
+			}
 			o := none()
 			row.set(&o)
 			b := mustBind(t, row.network, row.address, o)
@@ -198,7 +201,8 @@ func TestBacklog(t *testing.T) {
 	}
 }
 
-// dialRaw connects a plain blocking socket; in loopback it is queued when this returns.
+// dialRaw connects a plain blocking socket; in loopback it is queued when this returns,
+// or a moment later.
 func dialRaw(t testing.TB, b *Bound) int {
 	t.Helper()
 	sa, err := unix.Getsockname(b.FD)

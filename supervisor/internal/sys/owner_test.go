@@ -39,6 +39,7 @@ func TestOwnerIsNamed(t *testing.T) {
 		{"udp, dual stack", "udp", "[::]:0", "127.0.0.1"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			needIPv6For(t, row.theirs, row.ours)
 			out, _ := bindElsewhere(t, bindJob{UID: -1, Network: row.network, Address: row.theirs, Options: none()})
 			if out.Err != "" {
 				t.Fatal(out.Err)

@@ -22,6 +22,7 @@ func TestRedeliver(t *testing.T) {
 		{"any, IPv4", "udp", "[::]:0", "127.0.0.7"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			needIPv6For(t, row.address)
 			left, address := bindUDP(t, row.network, row.address)
 			_, port, _ := net.SplitHostPort(address)
 			var conns []net.Conn

@@ -3,6 +3,7 @@ package sys
 import (
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,10 +14,12 @@ func TestQueueOfListeners(t *testing.T) {
 		{"unix", filepath.Join(t.TempDir(), "s")}, {"unixpacket", "@sockd-test-" + randomHex(8)},
 	} {
 		t.Run(row.network+" "+row.address, func(t *testing.T) {
+			needIPv6For(t, row.address)
 			o := none()
 			o.Backlog = 9
 			b := mustBind(t, row.network, row.address, o)
 			for want := range 4 {
+				awaitQueued(t, b.FD, want)
 				if queued, backlog, drops, err := Queue(b.FD); queued != want || backlog != 9 || drops != 0 || err != nil {
 					t.Errorf("queued %d of %d, drops %d, %v; want %d of 9", queued, backlog, drops, err, want)
 				}
@@ -27,6 +30,21 @@ func TestQueueOfListeners(t *testing.T) {
 				t.Errorf("queued %d after an accept, want 3, %v", queued, err)
 			}
 		})
+	}
+}
+
+// awaitQueued waits until so many are in a queue: a client may know of it a little earlier.
+func awaitQueued(t *testing.T, fd, n int) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for late := time.Now().Add(longWait); ; <-tick.C {
+		if queued, _, _, err := Queue(fd); err != nil || queued >= n {
+			return
+		}
+		if time.Now().After(late) {
+			t.Fatalf("%d have not come", n)
+		}
 	}
 }
 
@@ -44,6 +62,7 @@ func TestQueueCountsDrops(t *testing.T) {
 		defer unix.Close(fd)
 		unix.Connect(fd, sa)
 	}
+	awaitQueued(t, b.FD, 2)
 	if queued, backlog, drops, err := Queue(b.FD); queued != 2 || backlog != 1 || drops < 1 || err != nil {
 		t.Errorf("queued %d of %d, drops %d, %v; want 2 of 1 and drops", queued, backlog, drops, err)
 	}

@@ -15,15 +15,7 @@ func arrived(t *testing.T, ln net.Listener, n int) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	late := time.Now().Add(time.Minute)
-	for tick := time.NewTicker(time.Millisecond); ; <-tick.C {
-		if queued, _, _, err := Queue(int(f.Fd())); err == nil && queued >= n {
-			return
-		}
-		if time.Now().After(late) {
-			t.Fatal("nobody has come")
-		}
-	}
+	awaitQueued(t, int(f.Fd()), n)
 }
 
 func TestOldestWaiting(t *testing.T) {
