@@ -139,6 +139,7 @@ func events(t *testing.T, dir string) func(yield func(supervisor.Event) bool) {
 // Every exit code and every signal is in the records, as they were.
 func TestPid1ExitRecords(t *testing.T) {
 	needNamespaces(t)
+	needDescriptors(t, 2000)
 	dir := shortDir(t)
 	probe := filepath.Join(built(t), "probe")
 	write(t, dir, "codes.toml", fmt.Sprintf("[service]\nexec = [%q, \"exit-by-instance\"]\nrestart = \"no\"\nstart = \"boot\"\ninstances = 256\n", probe))
