@@ -13,6 +13,9 @@ import (
 // before takes a round trip. A client's second try comes later, at the earliest after 1 s.
 const lateHandshake = 100
 
+// growing is how many it is where the socket cannot be made deaf: others come all the time.
+const growing = 3
+
 // retire is how an instance that is one too many leaves a group that nobody steers: its
 // socket takes no notice of new connections, and its run is told to leave when it has
 // accepted those there are, or half of its stop timeout has passed. Who comes meanwhile
@@ -22,6 +25,7 @@ func (s *Supervisor) retire(u *unit, id keeper.ID) bool {
 		return false
 	}
 	var fds []int
+	looks := lateHandshake
 	for _, k := range u.sockets {
 		if k.instance != id.Instance || !k.listens() {
 			continue
@@ -29,12 +33,13 @@ func (s *Supervisor) retire(u *unit, id keeper.ID) bool {
 		if g := u.groupOf(k); g != nil && g.steer.Level() != steer.Hash {
 			continue
 		}
+		fds = append(fds, k.fd)
 		if err := steer.Deafen(k.fd); err != nil {
 			s.log.Warn("queue goes on growing", "unit", u.conf.Name, "socket", k.where(), "err", err)
+			looks = growing
 			continue
 		}
 		k.deaf = true
-		fds = append(fds, k.fd)
 	}
 	if fds == nil {
 		return false
@@ -47,7 +52,7 @@ func (s *Supervisor) retire(u *unit, id keeper.ID) bool {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		s.seenEmpty(ctx, fds, lateHandshake)
+		s.seenEmpty(ctx, fds, looks)
 		s.ask(context.Background(), func() error {
 			if s.units[u.conf.Name] == u && u.machineRun(id) != nil {
 				s.signal(u, id, sig)

@@ -80,6 +80,50 @@ func TestRetireWhereNothingIsSteered(t *testing.T) {
 	}
 }
 
+// Where its socket cannot be made deaf, as the kernel does not let us or a service has
+// locked it, who has come is accepted all the same.
+func TestRetireOfASocketThatIsNotDeaf(t *testing.T) {
+	t.Setenv(levelVariable, "hash")
+	f := newFixture(t, "web", fmt.Sprintf(siblings, "", 2, ""))
+	f.do("start", "web", Done)
+	address, leaving := f.address("web", "http"), f.unit("web").Sockets[1]
+	if err := steer.Lock(leaving.fd); err != nil {
+		t.Fatal(err)
+	}
+	second := f.unit("web").Instances[1].Runs[0].Pid
+	suspend(t, second)
+	var clients []net.Conn
+	for f.unit("web").Sockets[1].Queued < 5 {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		clients = append(clients, c)
+	}
+	sc := f.beginScale(1)
+	f.logged("queue goes on growing", 1)
+	inv, err := f.keeper.Inventory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range inv.Children {
+		if c.Pid == second && c.Last != 0 {
+			t.Errorf("it was sent %v while %d wait", c.Last, len(clients))
+		}
+	}
+	syscall.Kill(second, syscall.SIGCONT)
+	if out := sc.outcome(); out.Outcome != Done {
+		t.Errorf("%+v", out)
+	}
+	for i, c := range clients {
+		c.SetDeadline(time.Now().Add(patience))
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Errorf("client %d of %d: %v", i, len(clients), err)
+		}
+	}
+}
+
 // Scaled up again, the instance gets connections again.
 func TestRetiredInstanceComesBack(t *testing.T) {
 	needDeaf(t)
