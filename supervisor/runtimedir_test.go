@@ -27,11 +27,11 @@ func TestRuntimeFolder(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct {
 		name string
-		path func() string
+		path func(t *testing.T) string
 		want string // of the error; "" if there is none
 	}{
-		{"new", func() string { return filepath.Join(dir, "a", "b") }, ""},
-		{"stale files", func() string {
+		{"new", func(t *testing.T) string { return filepath.Join(dir, "a", "b") }, ""},
+		{"stale files", func(t *testing.T) string {
 			path := filepath.Join(dir, "stale")
 			os.Mkdir(path, 0o755)
 			os.WriteFile(filepath.Join(path, "lock"), []byte("1\n"), 0o600)
@@ -43,18 +43,18 @@ func TestRuntimeFolder(t *testing.T) {
 			ln.Close()
 			return path
 		}, ""},
-		{"a file", func() string {
+		{"a file", func(t *testing.T) string {
 			path := filepath.Join(dir, "file")
 			os.WriteFile(path, nil, 0o600)
 			return path
 		}, "not a "},
-		{"a symbolic link", func() string {
+		{"a symbolic link", func(t *testing.T) string {
 			path := filepath.Join(dir, "link")
 			os.Symlink(dir, path)
 			return path
 		}, "is not a folder"},
-		{"too long", func() string { return filepath.Join(dir, strings.Repeat("long/", 25)) }, "longer than the 107 bytes"},
-		{"of somebody else", func() string {
+		{"too long", func(t *testing.T) string { return filepath.Join(dir, strings.Repeat("long/", 25)) }, "longer than the 107 bytes"},
+		{"of somebody else", func(t *testing.T) string {
 			if os.Getuid() != 0 {
 				t.Skip("needs root to make a folder for somebody else")
 			}
@@ -63,16 +63,16 @@ func TestRuntimeFolder(t *testing.T) {
 			os.Chown(path, 65534, 65534)
 			return path
 		}, "belongs to uid 65534"},
-		{"shared", func() string {
+		{"shared", func(t *testing.T) string {
 			path := filepath.Join(dir, "shared")
 			os.Mkdir(path, 0o777)
 			os.Chmod(path, 0o777|os.ModeSticky)
 			return path
 		}, "may be written to by others (mode 01777), who could take the place of sockd there; choose another with --runtime-dir"},
-		{"a full disk", func() string { return fullDisk(t) }, "no space left on device"},
+		{"a full disk", func(t *testing.T) string { return fullDisk(t) }, "no space left on device"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := runIn(t, c.path())
+			err := runIn(t, c.path(t))
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
