@@ -284,7 +284,10 @@ func (c *chaos) killServices(quit <-chan struct{}, r *rand.Rand) {
 			return
 		}
 		all := childrenOf(c.keeper)
-		p := all[r.IntN(max(1, len(all)))]
+		if len(all) == 0 { // the list lacks some while others come and go
+			continue
+		}
+		p := all[r.IntN(len(all))]
 		h, ok := hold(c.keeper, p.pid, victim)
 		if !ok {
 			continue
