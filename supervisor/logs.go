@@ -201,7 +201,7 @@ func (l *logs) readOnce(p *pipe, key uint64) bool {
 		n, err := l.look(p.fd)
 		switch {
 		case n > 0:
-			l.ship(p, n)
+			n = l.ship(p, n)
 			if finishing {
 				if left == 0 {
 					left, _ = unix.FcntlInt(uintptr(p.fd), unix.F_GETPIPE_SZ, 0)

@@ -16,6 +16,11 @@ import (
 // /proc/sys/fs/pipe-user-pages-soft): a last line without an end that is longer than
 // those still comes out, and keeps nobody waiting.
 func TestLastLineIsLongerThanThePipes(t *testing.T) {
+	t.Run("a pipe with room", func(t *testing.T) { lastLine(t, 1<<16) })
+	t.Run("a full pipe", func(t *testing.T) { lastLine(t, 8192) })
+}
+
+func lastLine(t *testing.T, size int) {
 	k := fake.NewKeeper()
 	defer k.Close()
 	out := &lockedBuffer{}
@@ -36,12 +41,13 @@ func TestLastLineIsLongerThanThePipes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closePair(p)
+	unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, size) // or less, for such a user
 	line := strings.Repeat("x", 20_000)
 	n, err := unix.Write(p[1], []byte(line))
 	if n <= 4096 {
 		t.Fatal(n, err)
 	}
-	line = line[:n] // we may be such a user
+	line = line[:n]
 	if err := l.add(1, p[0], source{"web", 1, 1}, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -219,12 +219,13 @@ func inPipe(fd int) int {
 	return n
 }
 
-// ship brings n bytes, which are in the run's pipe and in l.buf, to the output.
-func (l *logs) ship(p *pipe, n int) {
+// ship brings n bytes, which are in the run's pipe and in l.buf, to the output, or as many
+// of them as taken has room for. It says how many it is done with.
+func (l *logs) ship(p *pipe, n int) int {
 	b, had := l.box, len(p.rest) > 0
 	if !l.blind {
 		if err := b.own(p.src, p.rest, false); err != nil {
-			return
+			return n
 		}
 	}
 	if !l.blind {
@@ -238,7 +239,7 @@ func (l *logs) ship(p *pipe, n int) {
 	}
 	if l.blind {
 		l.shipBlind(p, n)
-		return
+		return n
 	}
 	passing("output: taken")
 	p.feed(l.lines, l.buf[:n])
@@ -252,6 +253,7 @@ func (l *logs) ship(p *pipe, n int) {
 	passing("output: taken out")
 	l.flush()
 	passing("output: written")
+	return n
 }
 
 // shipBlind brings bytes to the output that are in l.buf and nowhere else: where there is
