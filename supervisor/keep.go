@@ -53,7 +53,7 @@ func Keep(argv []string, log *slog.Logger, care Care) (code int, err error) {
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE) // a log that nobody reads any more is no end
 	sys.ReserveThreads(keeperThreads)
 	oneByOne()
-	options := keeper.Options{Reap: true, Log: log, Store: outerStore(log)}
+	options := keeper.Options{Reap: true, Log: log, Store: outerStore(log), Score: sys.SpareKeeper()}
 	duty := keeper.Duty{Argv: argv, Log: log, Outer: outer, Watchdog: care.Watchdog, Steady: care.Steady}
 	if options.Out = care.Log; care.Log == nil {
 		options.Out = os.Stderr
@@ -137,6 +137,7 @@ func Attach() (*Keeper, error) {
 		return nil, fmt.Errorf("%s=%q is no descriptor", keeper.FDVariable, text)
 	}
 	syscall.CloseOnExec(fd)
+	sys.SpareSupervisor()
 	go sys.ReserveThreads(supervisorThreads) // beside what else begins
 	remote, err := keeper.Dial(fd)
 	if err != nil {

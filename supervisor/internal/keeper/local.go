@@ -23,6 +23,8 @@ type Options struct {
 	Reap bool
 	// NoCgroup does without cgroups even where they are to be had.
 	NoCgroup bool
+	// Score is what services are for the OOM killer (sys.SpareKeeper); "": as this process.
+	Score string
 	// Forgetful keeps no saved state: the supervisor is in this process and ends with
 	// it, so that nobody could ask for it.
 	Forgetful bool
@@ -43,6 +45,7 @@ const atOnce = 4
 type Local struct {
 	*Ledger
 	forgetful bool
+	score     string
 	log       *slog.Logger
 	out       io.Writer    // never nil
 	orphans   *sys.Orphans // nil: not ours to reap
@@ -78,7 +81,7 @@ func NewLocal(o Options) (*Local, error) {
 
 // newLocal makes one without a ledger. Children there are already are known to it.
 func newLocal(o Options, children ...int) (*Local, error) {
-	l := &Local{log: o.Log, out: o.Out, forgetful: o.Forgetful, slots: make(chan struct{}, atOnce), spare: make(chan *sys.Leaf, 1), runs: map[ID]*run{}, left: map[ID]*sys.Leaf{}}
+	l := &Local{log: o.Log, out: o.Out, forgetful: o.Forgetful, score: o.Score, slots: make(chan struct{}, atOnce), spare: make(chan *sys.Leaf, 1), runs: map[ID]*run{}, left: map[ID]*sys.Leaf{}}
 	if l.out == nil {
 		l.out = io.Discard
 	}
@@ -175,6 +178,7 @@ func (l *Local) fork(r *run, p Process, fds []int, output int) (*sys.Starting, e
 	spec := sys.Spec{Files: fds, Output: output}
 	spec.Argv, spec.Env, spec.PidEnv, spec.PidfdEnv = p.Argv, p.Env, p.PidEnv, p.PidfdEnv
 	spec.Dir, spec.Umask, spec.Credential, spec.CPU = p.Dir, p.Umask, (*sys.Credential)(p.Credential), p.CPU
+	spec.Score = l.score
 	if l.cgroup != nil {
 		leaf, err := l.takeLeaf()
 		if err != nil {

@@ -49,6 +49,7 @@ func (g *guard) handOver(s *session, p *sys.Process, file int) error {
 	if g.Drain != nil {    // what waits to be written would end with this image
 		g.Drain()
 	}
+	defer g.local.expose()()
 	runtime.LockOSThread() // exec leaves this thread, with its signal mask
 	defer runtime.UnlockOSThread()
 	all, release := sys.HoldSignals(passedOn...)
@@ -87,6 +88,14 @@ func (g *guard) handOver(s *session, p *sys.Process, file int) error {
 	}
 	env := append(slices.Clone(g.Env), HandoverVariable+"="+strconv.Itoa(state))
 	return fmt.Errorf("exec: %w", syscall.Exec(descriptorPath(file), g.Argv, env))
+}
+
+// expose has the next image find the score for the OOM killer as this one has found it.
+func (l *Local) expose() (takeBack func()) {
+	if l.score == "" || sys.SetScore(l.score) != nil {
+		return func() {}
+	}
+	return func() { sys.SpareKeeper() }
 }
 
 // hush takes the signals that have come so far.
@@ -172,6 +181,9 @@ func Resume(o Options, d Duty) (code int, err error) {
 		g, s, err = resume(o, d, h)
 	}
 	if err != nil {
+		if o.Score != "" {
+			sys.SetScore(o.Score)
+		}
 		return 1, handBack(fd, h, err)
 	}
 	unix.Close(fd)

@@ -14,7 +14,7 @@ func TestHandoverKnowsEveryField(t *testing.T) {
 		over, nothing []string
 	}{
 		{Local{}, []string{"Ledger", "cgroup", "journal", "runs"},
-			[]string{"forgetful", "log", "out", "orphans", "sweeper", "slots", "spare", "left", "gate", "store", "mu", "wg"}},
+			[]string{"forgetful", "log", "out", "orphans", "sweeper", "slots", "spare", "left", "gate", "store", "mu", "wg", "score"}}, // score: see expose
 		{Ledger{}, []string{"held", "states", "runs"}, // queue: made again of what is pending
 			[]string{"mu", "closed", "queue", "moving", "more", "done", "events"}},
 		{run{}, []string{"id", "mark", "foreign", "main", "leaf", "formers", "killed"},

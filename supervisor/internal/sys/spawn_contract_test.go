@@ -59,6 +59,8 @@ func TestWaysAgree(t *testing.T) {
 		{"directory", false, func(s *Spec) { s.Dir = dir }},
 		{"umask 0", false, func(s *Spec) { s.Umask = 0 }},
 		{"umask 077", false, func(s *Spec) { s.Umask = 0o077 }},
+		{"a score for the OOM killer", false, func(s *Spec) { s.Score = "1000" }},
+		{"and as another user", true, func(s *Spec) { s.Score, s.Credential = "1000", &Credential{UID: 65534, GID: 65533} }},
 		{"one CPU", false, func(s *Spec) { s.CPU = 1 + firstCPU(t) }},
 		{"arguments", false, func(s *Spec) { s.Argv = append(s.Argv, "", "/dev/null", "a b", strings.Repeat("x", 100_000)) }},
 		{"ourselves", false, func(s *Spec) {

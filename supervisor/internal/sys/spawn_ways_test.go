@@ -175,7 +175,7 @@ func seen(o outcome) string {
 			f = []string{"stat", f[1], f[3], f[4], f[5], f[6], f[17], f[18], f[19], f[37]}
 		}
 		for i := range f {
-			if f[i] == pid {
+			if f[i] == pid && f[0] != "Max" { // it may be the number of a limit too
 				f[i] = "PID"
 			}
 			f[i] = strings.ReplaceAll(strings.ReplaceAll(f[i], "run-"+leafNumber(o.output), "run-N"), "PID="+pid+`"`, `PID=OWN"`)

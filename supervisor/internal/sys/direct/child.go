@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockd/sockd/supervisor/internal/sys/trampoline"
 )
 
 // What follows runs in the child: in our memory, while our threads go on, but
@@ -53,6 +55,9 @@ func child(p *Plan) {
 	if p.spec.Umask >= 0 {
 		raw(unix.SYS_UMASK, uintptr(p.spec.Umask), 0, 0, 0)
 	}
+	if len(p.score) > 0 {
+		setScore(p)
+	}
 	if p.cpus != nil {
 		p.report.step = stepCPU
 		if _, err := raw(unix.SYS_SCHED_SETAFFINITY, 0, unsafe.Sizeof(*p.cpus), uintptr(unsafe.Pointer(p.cpus)), 0); err != 0 {
@@ -72,6 +77,25 @@ func child(p *Plan) {
 	defaultSignals()
 	p.report.step = stepExec
 	execute(p)
+}
+
+// scoreFile is trampoline.ScoreFile.
+var scoreFile = []byte(trampoline.ScoreFile + "\x00")
+
+// setScore is that of the trampoline. A child as that of vfork has a score of its own,
+// though it shares our memory (vfork_done in fs/proc/base.c).
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func setScore(p *Plan) {
+	here := unix.AT_FDCWD
+	fd, err := raw(unix.SYS_OPENAT, uintptr(here), uintptr(unsafe.Pointer(unsafe.SliceData(scoreFile))), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != 0 {
+		return
+	}
+	raw(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p.score))), uintptr(len(p.score)), 0)
+	raw(unix.SYS_CLOSE, fd, 0, 0, 0)
 }
 
 // identify writes down the inode number of our pidfd, if somebody asks. If it cannot

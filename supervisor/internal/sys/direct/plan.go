@@ -67,6 +67,7 @@ type Plan struct {
 	idAt       []*byte            // where the inode of its pidfd goes: the last variables of env
 	cpus       *trampoline.CPUSet // to run on; nil: as the parent
 	sameGroups bool               // the groups asked for are those we have
+	score      []byte             // for the OOM killer; none: as the parent
 	limit      *limit             // of descriptors, from before Go raised it; nil: leave it
 
 	report report
@@ -109,6 +110,7 @@ func Prepare(s *Spec) (*Plan, error) {
 	}
 	p := &Plan{spec: s, report: report{pidfd: -1}}
 	env, path := s.environment()
+	p.score = []byte(s.Score)
 	b := newBlock(s, env, path)
 	p.argv = b.list(s.Argv)
 	p.env = b.list(env)

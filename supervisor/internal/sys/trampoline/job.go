@@ -11,6 +11,7 @@ type Job struct {
 	PidfdEnv []string // variables set to the inode of its pidfd; left out where that means nothing (before Linux 6.9)
 	Dir      string   // "": as the parent
 	Umask    int      // -1: as the parent
+	Score    string   // for the OOM killer (proc_pid_oom_score_adj(5)); "": as the parent
 
 	Credential *Credential // nil: as the parent
 	CPU        int         // the one to run on, counted from 1; 0: as the parent
@@ -23,7 +24,7 @@ type Credential struct {
 }
 
 const (
-	magic    = "sockd job 3\n"
+	magic    = "sockd job 4\n"
 	maxBytes = 64 << 20 // of an encoded job: many times what the kernel takes as arguments
 
 	hasCredential = 1
@@ -64,7 +65,7 @@ func (j *Job) Encode() ([]byte, error) {
 	} else {
 		b = appendU32(b, 0)
 	}
-	for _, list := range [][]string{{j.Dir}, j.Argv, j.Env, j.PidEnv, j.PidfdEnv} {
+	for _, list := range [][]string{{j.Dir, j.Score}, j.Argv, j.Env, j.PidEnv, j.PidfdEnv} {
 		b = appendU32(b, uint32(len(list)))
 		for _, s := range list {
 			if hasNUL(s) {
@@ -109,21 +110,21 @@ func Decode(b []byte) (*Job, error) {
 	default:
 		return nil, errFlags
 	}
-	dir := r.strings()
+	single := r.strings()
 	j.Argv, j.Env, j.PidEnv, j.PidfdEnv = r.strings(), r.strings(), r.strings(), r.strings()
 	switch {
 	case r.err != nil:
 		return nil, r.err
 	case len(r.rest) != 0:
 		return nil, errLong
-	case len(dir) != 1:
+	case len(single) != 2:
 		return nil, errShort
 	case len(j.Argv) == 0 || j.Argv[0] == "":
 		return nil, errEmpty
 	case j.CPU < 0 || j.CPU > MaxCPU:
 		return nil, errCPU
 	}
-	j.Dir = dir[0]
+	j.Dir, j.Score = single[0], single[1]
 	return j, nil
 }
 

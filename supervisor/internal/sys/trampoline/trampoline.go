@@ -94,6 +94,9 @@ func run(jobFD, status int) {
 	if j.Umask >= 0 {
 		syscall.Umask(j.Umask)
 	}
+	if j.Score != "" {
+		setScore(j.Score)
+	}
 	if j.CPU > 0 {
 		if err := runOn(j.CPU); err != 0 {
 			fail(status, "cpu", itoa(j.CPU-1), err)
@@ -117,6 +120,17 @@ func run(jobFD, status int) {
 	write(status, []byte{aboutToExec})
 	what, err := execute(j.Argv, env)
 	fail(status, "exec", what, err)
+}
+
+// ScoreFile is where a process says what the OOM killer is to take it for.
+const ScoreFile = "/proc/self/oom_score_adj"
+
+// setScore says so. A program that cannot have its score runs with ours.
+func setScore(score string) {
+	if fd, err := syscall.Open(ScoreFile, syscall.O_WRONLY|syscall.O_CLOEXEC, 0); err == nil {
+		syscall.Write(fd, []byte(score))
+		syscall.Close(fd)
+	}
 }
 
 // closeOnExec marks every descriptor from first on. What is before it is the
