@@ -6,12 +6,26 @@ import (
 	"runtime"
 	"slices"
 	"sync/atomic"
-	"syscall"
 	"testing"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"golang.org/x/sys/unix"
 )
+
+// A silent keeper notes that a run was told to leave, and does not tell it.
+type silent struct {
+	*keeper.Local
+	told chan struct{}
+}
+
+func (k *silent) Signal(id keeper.ID, sig unix.Signal) error {
+	if sig != unix.SIGTERM {
+		return k.Local.Signal(id, sig)
+	}
+	k.Signalled(id, sig)
+	close(k.told)
+	return nil
+}
 
 // The socket of an instance that was one too many, and took no notice of new connections
 // when the supervisor died, takes notice again when the instance is wanted again.
@@ -19,24 +33,24 @@ func TestRetiredInstanceComesBackAfterACrash(t *testing.T) {
 	for _, level := range []string{"hash", "off"} {
 		t.Run(level, func(t *testing.T) {
 			t.Setenv(levelVariable, level)
-			f := newFixture(t, "web", fmt.Sprintf(siblings, "", 2, `stop_timeout = "10m"`))
+			f := prepare(t, "web", fmt.Sprintf(siblings, "", 2, `stop_timeout = "10m"`))
+			told := make(chan struct{})
+			f.wrap = &silent{f.keeper, told}
+			f.start()
 			t.Cleanup(func() { f.s.Kill() })
 			f.do("start", "web", Done)
 			second := f.unit("web").Instances[1].Runs[0].Pid
-			suspend(t, second)
 			if _, err := f.s.scaleUnit(t.Context(), errand{unit: "web"}, 1); err != nil {
 				t.Fatal(err)
 			}
-			waitFor(t, "it is told to leave", func() bool {
-				inv, err := f.keeper.Inventory()
-				return err == nil && slices.ContainsFunc(inv.Children, func(c keeper.Child) bool { return c.Pid == second && c.Last == unix.SIGTERM })
-			})
+			<-told
 			f.crash()
+			f.wrap = nil
 			f.start()
 			if _, err := f.s.scaleUnit(t.Context(), errand{unit: "web"}, 2); err != nil {
 				t.Fatal(err)
 			}
-			syscall.Kill(second, syscall.SIGCONT)
+			kill(t, second)
 			f.until("instance 2 is back", func() bool {
 				in := f.unit("web").Instances[1]
 				return in.State == "ready" && in.Starts == 2
@@ -44,8 +58,7 @@ func TestRetiredInstanceComesBackAfterACrash(t *testing.T) {
 			late := gather(f.address("web", "http"), 8)
 			for drops := f.unit("web").Sockets[1].Drops; late.served.Load() < 200 && late.failed.Load() == 0; {
 				if now := f.unit("web").Sockets[1].Drops; now > drops {
-					t.Errorf("%d first packets were dropped", now-drops)
-					break
+					t.Fatalf("%d first packets were dropped", now-drops)
 				}
 				runtime.Gosched()
 			}
@@ -108,7 +121,7 @@ func TestScaledAwayAndNotYetClosed(t *testing.T) {
 			if _, err := f.s.scaleUnit(t.Context(), errand{unit: "web"}, 1); err != nil {
 				t.Fatal(err)
 			}
-			syscall.Kill(second, syscall.SIGKILL)
+			kill(t, second)
 			<-dead
 			<-s.quit
 			f.ended = nil

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -87,9 +86,9 @@ func TestWhatIsLeftWaitsForRoomWithEach(t *testing.T) {
 			third := f.fill(flows, pids[2], 3, 70)
 			go f.s.scaleUnit(t.Context(), errand{unit: "web"}, 2)
 			f.until("it drains", func() bool { return slices.Contains(f.draining(), pids[2]) })
-			syscall.Kill(pids[2], syscall.SIGKILL)
+			kill(t, pids[2])
 			f.until("it has left", func() bool { return len(f.unit("web").Instances) == 2 })
-			syscall.Kill(pids[1], syscall.SIGKILL) // the next one reads
+			kill(t, pids[1]) // the next one reads
 			heard := answered(t, flows, pids[1], second) + answered(t, flows, pids[2], third)
 			f.nothingLeft()
 			t.Logf("promise N3: %d datagrams that two of three processes had not read, one of them scaled away, steering %s: each answered", heard, level)
@@ -107,14 +106,14 @@ func TestWhatIsLeftGoesToARenamedUnit(t *testing.T) {
 	first, second := f.fill(flows, pids[0], 1, 60), f.fill(flows, pids[1], 2, 60)
 	go f.s.scaleUnit(t.Context(), errand{unit: "web"}, 1)
 	f.until("it drains", func() bool { return slices.Contains(f.draining(), pids[1]) })
-	syscall.Kill(pids[1], syscall.SIGKILL)
+	kill(t, pids[1])
 	f.until("it has left", func() bool { return len(f.unit("web").Instances) == 1 })
 	os.Remove(filepath.Join(f.dir, "web.toml"))
 	f.write("www", fmt.Sprintf(stickyUnit, 1, ""))
 	if err := f.s.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	syscall.Kill(pids[0], syscall.SIGKILL)
+	kill(t, pids[0])
 	f.until("it is gone", func() bool { _, ok := f.s.Unit("web"); return !ok })
 	heard := answered(t, flows, pids[0], first) + answered(t, flows, pids[1], second)
 	f.nothingLeft()
@@ -145,7 +144,7 @@ func TestReloadWithoutFlowsLosesNoDatagram(t *testing.T) {
 			f.crash()
 			f.start()
 		}
-		syscall.Kill(old, syscall.SIGKILL)
+		kill(t, old)
 		if heard := answered(t, flows, old, 5); heard != sent {
 			t.Errorf("%d answered, %d sent", heard, sent)
 		}
