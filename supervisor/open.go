@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -195,6 +196,7 @@ func nameHeld(unit string, have, made []*socket) {
 // release closes sockets for good and removes their paths.
 func (s *Supervisor) release(sockets []*socket) {
 	for _, k := range sockets {
+		s.sayWhoWaits(k)
 		if k.key != 0 {
 			s.watch.Remove(k.fd)
 			delete(s.targets, k.key)
@@ -207,6 +209,32 @@ func (s *Supervisor) release(sockets []*socket) {
 		if err := s.keeper.Release(k.held); err != nil {
 			s.log.Error("socket not released", "socket", k.where(), "err", err)
 		}
+	}
+}
+
+// sayWhoWaits tells of those who are closed with a socket, if nobody else has it.
+func (s *Supervisor) sayWhoWaits(k *socket) {
+	if k.fd < 0 {
+		return
+	}
+	queued, _, _, err := sys.Queue(k.fd)
+	if err != nil || queued == 0 {
+		return
+	}
+	name, _, _ := strings.Cut(strings.TrimPrefix(k.held, heldSocket), "/")
+	if u := s.units[name]; u != nil && !s.alone(u, k, 0) {
+		return // a process reads it yet
+	}
+	for _, u := range s.units {
+		if slices.ContainsFunc(u.sockets, func(o *socket) bool { return o != k && o.inode == k.inode }) {
+			return
+		}
+	}
+	switch {
+	case k.listens():
+		s.log.Warn("queue closed", "unit", name, "instance", k.instance, "socket", k.where(), "queued", queued)
+	case len(s.takers(k.real, k)) == 0: // else they were brought there, or it was said why not
+		s.log.Warn("datagrams closed", "unit", name, "instance", k.instance, "socket", k.where(), "bytes", queued)
 	}
 }
 

@@ -27,10 +27,7 @@ func (s *Supervisor) trim(u *unit) {
 	}
 	for _, k := range gone {
 		s.bringAway(u, k)
-		if queued := waitsIn(k); queued > 0 { // nobody steers it: its group has not closed it
-			s.log.Warn("queue closed", "unit", u.conf.Name, "instance", k.instance, "queued", queued)
-			u.closed += queued
-		}
+		u.closed += waitsIn(k) // nobody steers it: its group has not closed it
 	}
 	maps.DeleteFunc(u.heads, func(instance int, _ int8) bool { return instance > n })
 	u.setSockets(kept)

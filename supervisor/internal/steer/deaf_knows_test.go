@@ -1,6 +1,7 @@
 package steer
 
 import (
+	"errors"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,9 @@ func TestDeafIsKnown(t *testing.T) {
 		}
 	}
 	want("a new socket", false)
-	if err := Deafen(fd); err != nil {
+	if err := Deafen(fd); errors.Is(err, unix.EPERM) {
+		t.Skip(err)
+	} else if err != nil {
 		t.Fatal(err)
 	}
 	want("deafened", true)
