@@ -77,6 +77,7 @@ func (s *Supervisor) adopt(u *unit, c keeper.Child, inv keeper.Inventory) (err e
 		r.asked, r.ready, r.status, r.errno, r.seat = f.Asked, f.Ready, f.Status, f.Errno, f.Seat
 	} else {
 		r.seat = u.seatOfOrphan(c)
+		u.countStart(c.ID)
 	}
 	r.user = u.userOf(c.ID.Gen)
 	u.runs[c.ID.Gen] = r
@@ -97,6 +98,14 @@ func (s *Supervisor) adopt(u *unit, c keeper.Child, inv keeper.Inventory) (err e
 		err = errors.Join(err, s.readLog(r))
 	}
 	return err
+}
+
+// countStart counts a run of which it was not saved that it had been started. Where even its
+// end was, its start was too, and what was known of it forgotten.
+func (u *unit) countStart(id keeper.ID) {
+	if i := id.Instance - 1; i < len(u.starts) && u.lastExit[i].Gen < id.Gen {
+		u.starts[i]++
+	}
 }
 
 // adoptLogs goes on reading what runs have written whose end was dealt with before
