@@ -69,6 +69,7 @@ func (s *Supervisor) goOnReloading(inv keeper.Inventory) {
 			s.log.Error("not reloaded", "err", err)
 		}
 		s.keeper.Save(reloadState, nil)
+		s.bringGone(s.between)
 		s.release(s.between)
 		s.between = nil
 		for _, u := range s.units {
