@@ -49,21 +49,10 @@ func (s *Supervisor) bringAway(u *unit, k *socket) {
 	if !strings.HasPrefix(k.addr.Network, "udp") || k.fd < 0 || len(to) == 0 {
 		return
 	}
-	quit := func() {
-		if err := steer.Quit(k.fd); err != nil {
-			s.log.Warn("queue goes on growing", "unit", u.conf.Name, "socket", k.where(), "err", err)
-		}
-	}
-	routed := slices.ContainsFunc(to, func(t taker) bool { return t.routed })
-	if !routed {
-		quit()
-	}
 	l := left{unit: u.conf.Name, instance: k.instance, upto: u.machine.LastGen, real: k.real, fd: k.fd}
+	s.quitGroup(l, to)
 	if s.dir != nil && !s.mayRead(l) && s.bringOn(l, k.name) { // before we have begun nobody knows who may read it
 		return
-	}
-	if routed { // it may be held for longer than its siblings are routed
-		quit()
 	}
 	l.held = fmt.Sprintf("%s%s/%d.%d/%s/%d", leftHeld, l.unit, l.instance, l.upto, l.real, k.inode)
 	dup, err := unix.FcntlInt(uintptr(k.fd), unix.F_DUPFD_CLOEXEC, 3)
@@ -78,6 +67,18 @@ func (s *Supervisor) bringAway(u *unit, k *socket) {
 	}
 	l.fd = dup
 	s.bringLeft(l)
+}
+
+// quitGroup sees that the socket is dealt nothing any more. Where its siblings are routed it is
+// not in their map; to connect it there would have the kernel choose among all of them for
+// ever (reuseport_has_conns), and now and then another than the map says.
+func (s *Supervisor) quitGroup(l left, to []taker) {
+	if slices.ContainsFunc(to, func(t taker) bool { return t.routed }) {
+		return
+	}
+	if err := steer.Quit(l.fd); err != nil {
+		s.log.Warn("queue goes on growing", "unit", l.unit, "instance", l.instance, "address", l.real, "err", err)
+	}
 }
 
 // bringLeft sends on what waits in a socket that is held for it, as room comes.
@@ -135,8 +136,10 @@ func (s *Supervisor) bringOn(l left, socket string) (done bool) {
 		return true
 	}
 	err := errors.New("nobody has their address any more")
+	to := s.takers(l.real, nil)
+	s.quitGroup(l, to) // its siblings may have been routed when it was closed, and not be any more
 	var fds []int
-	for _, t := range s.takers(l.real, nil) {
+	for _, t := range to {
 		fds = append(fds, t.fd)
 	}
 	dropped := 0
