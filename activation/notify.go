@@ -1,6 +1,7 @@
 package activation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +19,7 @@ import (
 const mostBytes = 4096
 
 // patience is how long a notification may wait for room in the supervisor's queue.
-// A service must not hang because its supervisor does.
-const patience = 10 * time.Second
+var patience = 10 * time.Second // longer in tests
 
 // notifySocket is where the supervisor listens; "" if nobody asked to be told.
 var notifySocket = sync.OnceValue(func() string {
@@ -65,7 +65,10 @@ func Status(format string, args ...any) error {
 // Notify sends lines of the form KEY=value in one notification; sd_notify(3) lists
 // the keys. It returns nil if nobody asked to be told, and an error if a line is
 // malformed, all are too long together (4,096 bytes), or sending failed.
-func Notify(lines ...string) error { return notify(lines) }
+//
+// Where the supervisor's queue is full it waits for room, ten seconds at most: a
+// service must not hang because its supervisor does.
+func Notify(lines ...string) error { return notify(context.Background(), lines) }
 
 // Barrier waits until the supervisor has read every notification sent so far, so
 // that what follows (an exit, above all) cannot overtake them. It returns the
@@ -79,7 +82,7 @@ func Barrier(ctx context.Context) error {
 		return fmt.Errorf("activation: notify: %w", err)
 	}
 	defer r.Close()
-	err = notify([]string{"BARRIER=1"}, w)
+	err = notify(ctx, []string{"BARRIER=1"}, w)
 	w.Close() // from here on only the supervisor has the writing end
 	if err != nil {
 		return err
@@ -94,8 +97,9 @@ func Barrier(ctx context.Context) error {
 	return nil
 }
 
-// notify sends lines, and with them duplicates of files.
-func notify(lines []string, files ...*os.File) error {
+// notify sends lines, and with them duplicates of files. It waits for room until ctx
+// is done, or patience is at its end.
+func notify(ctx context.Context, lines []string, files ...*os.File) error {
 	path := notifySocket()
 	if path == "" {
 		return nil
@@ -107,35 +111,55 @@ func notify(lines []string, files ...*os.File) error {
 	if path[0] != '/' && path[0] != '@' {
 		return fmt.Errorf("activation: NOTIFY_SOCKET=%q is neither a path nor an abstract name", path)
 	}
-	if err := send(path, text, files); err != nil {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errFull)
+	defer cancel()
+	if err := send(ctx, path, text, files); err != nil {
 		return fmt.Errorf("activation: notify %s: %w", path, err)
 	}
 	return nil
 }
 
+// errFull is why a notification that found no room was given up.
+var errFull = fmt.Errorf("the supervisor has not read for %v: %w", patience, unix.EAGAIN)
+
 // send sends one datagram. Package net cannot send descriptors from a datagram
-// socket that is connected.
-func send(path, text string, files []*os.File) error {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+// socket that is connected, and only one that is can wait for room without a thread.
+func send(ctx context.Context, path, text string, files []*os.File) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
-	defer unix.Close(fd)
-	timeout := unix.NsecToTimeval(int64(patience))
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout); err != nil {
-		return os.NewSyscallError("setsockopt", err)
+	sock := os.NewFile(uintptr(fd), path)
+	defer sock.Close()
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return os.NewSyscallError("connect", err)
 	}
 	oob, done, err := rights(files)
 	if err != nil {
 		return err
 	}
 	defer done()
-	for {
-		err := unix.Sendmsg(fd, []byte(text), oob, &unix.SockaddrUnix{Name: path}, 0)
-		if err != unix.EINTR {
-			return os.NewSyscallError("sendmsg", err)
+	var failed error
+	try := func(fd uintptr) bool {
+		failed = unix.Sendmsg(int(fd), []byte(text), oob, nil, 0)
+		for failed == unix.EINTR {
+			failed = unix.Sendmsg(int(fd), []byte(text), oob, nil, 0)
 		}
+		return failed != unix.EAGAIN
 	}
+	if try(uintptr(fd)) {
+		return os.NewSyscallError("sendmsg", failed)
+	}
+	stop := context.AfterFunc(ctx, func() { sock.SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
+	raw, err := sock.SyscallConn()
+	if err == nil {
+		err = raw.Write(try)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return context.Cause(ctx)
+	}
+	return cmp.Or(err, os.NewSyscallError("sendmsg", failed))
 }
 
 // checkLines refuses what a supervisor would drop or read as something else.

@@ -2,6 +2,7 @@ package activation
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -132,5 +133,74 @@ func TestNotifyWithoutSupervisor(t *testing.T) {
 	}
 	if got := start(t, "notify", nil, "NOTIFY_SOCKET=vsock:2:1").rest(t); !strings.Contains(got, "neither a path nor an abstract name") {
 		t.Errorf("an address we do not speak: %q", got)
+	}
+}
+
+// crammed fills the supervisor's queue and says what becomes of who comes then: a
+// barrier and a watchdog end with their contexts, and nobody before there is room.
+func crammed() error {
+	patience = longWait
+	full := filling()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	fmt.Println("barrier:", errors.Is(Barrier(ctx), context.DeadlineExceeded))
+	os.Setenv("WATCHDOG_USEC", "1000000")
+	ctx, cancel = context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	fmt.Println("watchdog:", errors.Is(Watchdog(ctx), context.DeadlineExceeded))
+	fmt.Println("full after", full)
+	return Notify("STATUS=last")
+}
+
+// filling sends until nothing fits any more, and returns how many did.
+func filling() (n int) {
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		err := notify(ctx, []string{"STATUS=more"})
+		cancel()
+		if err != nil {
+			return n
+		}
+		n++
+	}
+}
+
+func TestNotifyWhereNobodyReads(t *testing.T) {
+	m := newManager(t, filepath.Join(t.TempDir(), "notify"))
+	c := start(t, "crammed", nil, m.env())
+	for _, want := range []string{"barrier: true", "watchdog: true"} {
+		if got := c.line(t); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	var full int
+	if line := c.line(t); line == "" {
+		t.Fatal("no number")
+	} else if _, err := fmt.Sscanf(line, "full after %d", &full); err != nil || full == 0 {
+		t.Fatalf("got %q, %v", line, err)
+	}
+	for range full {
+		if got, _ := m.read(t); got != "STATUS=more" {
+			t.Errorf("got %q", got)
+		}
+	}
+	if got, _ := m.read(t); got != "STATUS=last" {
+		t.Errorf("got %q: who waited for room was not woken", got)
+	}
+	if rest := c.rest(t); rest != "" || !c.ProcessState.Success() {
+		t.Errorf("%v: %s", c.ProcessState, rest)
+	}
+}
+
+// A supervisor that goes while somebody waits for it to read ends that wait.
+func TestNotifyWhoLeaves(t *testing.T) {
+	m := newManager(t, filepath.Join(t.TempDir(), "notify"))
+	c := start(t, "crammed", nil, m.env())
+	for range 3 {
+		c.line(t)
+	}
+	m.conn.Close()
+	if rest := c.rest(t); !strings.Contains(rest, "connection refused") && !strings.Contains(rest, "connection reset") && !strings.Contains(rest, "no such file") {
+		t.Errorf("got %q", rest)
 	}
 }

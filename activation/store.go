@@ -1,6 +1,7 @@
 package activation
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -33,7 +34,7 @@ func Store(name string, files ...*os.File) error {
 	for len(files) > 0 {
 		some := files[:min(len(files), mostFiles)]
 		files = files[len(some):]
-		if err := notify([]string{"FDSTORE=1", "FDNAME=" + name}, some...); err != nil {
+		if err := notify(context.Background(), []string{"FDSTORE=1", "FDNAME=" + name}, some...); err != nil {
 			return err
 		}
 	}

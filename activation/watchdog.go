@@ -25,7 +25,7 @@ func Watchdog(ctx context.Context) error {
 	if err != nil || interval == 0 {
 		return err
 	}
-	return beat(ctx, interval, func() error { return Notify("WATCHDOG=1") })
+	return beat(ctx, interval, func() error { return notify(ctx, []string{"WATCHDOG=1"}) })
 }
 
 // beat pings at once and then at half the interval, until ctx is done. A failure may
