@@ -183,9 +183,11 @@ func (s *Supervisor) bringGone(gone []*socket) {
 // adoptLeft goes on with what an earlier supervisor has held.
 func (s *Supervisor) adoptLeft(inv keeper.Inventory) {
 	for held, fd := range inv.Descriptors {
-		if l, ok := parseLeft(held, fd); ok {
-			s.bringLeft(l)
+		l, ok := parseLeft(held, fd)
+		if !ok || slices.ContainsFunc(s.left, func(again left) bool { return again.held == held }) {
+			continue // held again since, and fd is closed
 		}
+		s.bringLeft(l)
 	}
 }
 
