@@ -39,6 +39,9 @@ func (s *Supervisor) listenAgain(u *unit, k *socket) bool {
 		}
 	}
 	if err == nil {
+		if g := u.groupOf(k); g != nil {
+			s.ownGroup(u, g)
+		}
 		err = sys.ListenAgain(k.fd, k.options.Backlog)
 	}
 	if errors.Is(err, sys.ErrShutDown) { // a Unix listener: the kernel lets none come back

@@ -151,6 +151,9 @@ func (s *Supervisor) bindOne(conf *units.Unit, p place, opts *sys.Options, real 
 		address = real
 	}
 	bound, err := sys.Bind(p.addr.Network, address, *opts)
+	if errors.Is(err, unix.EADDRINUSE) && opts.ReusePort && s.takeBack(address) {
+		bound, err = sys.Bind(p.addr.Network, address, *opts)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -330,6 +330,7 @@ func (s *Supervisor) flushSocket(u *unit, k *socket) {
 	if g == nil {
 		return
 	}
+	s.ownGroup(u, g)
 	switch err := g.steer.Flush(g.at(k.instance, k.seat)); {
 	case err == nil:
 		s.watchSocket(u, k)

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -46,6 +47,20 @@ func Inode(fd int) (uint64, error) {
 	var st unix.Stat_t
 	err := unix.Fstat(fd, &st)
 	return st.Ino, err
+}
+
+// Own makes a socket this process's user's, as when it was bound: of which user it is
+// decides with whom it may share its port. It returns the uid of the user that it was
+// another's, and -1 if it was ours. Only with CAP_CHOWN.
+func Own(fd int) (was int, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return -1, os.NewSyscallError("fstat", err)
+	}
+	if int(st.Uid) == os.Geteuid() {
+		return -1, nil
+	}
+	return int(st.Uid), os.NewSyscallError("fchown", unix.Fchown(fd, os.Geteuid(), -1))
 }
 
 // Queue looks at what waits in a held socket, in about a microsecond for tcp and
