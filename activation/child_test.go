@@ -24,7 +24,7 @@ const (
 // roles are what a child can do. What one returns is printed after "error: ".
 var roles = map[string]func() error{
 	"ask": ask, "echo": echo, "inspect": inspect, "notify": notifyRole, "serve": serveRole, "watchdog": watchdogRole,
-	"crowd": crowd, "closing": closing, "crammed": crammed,
+	"crowd": crowd, "closing": closing, "crammed": crammed, "liedTo": liedTo,
 }
 
 func TestMain(m *testing.M) {

@@ -11,8 +11,10 @@ import (
 )
 
 // ErrNotActivated says that this process was given no sockets: LISTEN_PID or
-// LISTEN_FDS is missing, or they are meant for another process. A program that can
-// listen by itself does so then; Listen and Serve do it for you.
+// LISTEN_FDS is missing, or they are meant for another process, or all that was passed
+// is the private socket of a readiness gate and what a process before this one has
+// stored. A program that can listen by itself does so then; Listen and Serve do it for
+// you.
 var ErrNotActivated = errors.New("activation: this process was given no sockets")
 
 // firstFD is where passed descriptors start: SD_LISTEN_FDS_START of sd_listen_fds(3).

@@ -28,11 +28,6 @@ func isGate(name string, k kind, about string) bool {
 	return name == gateName && k == listener && strings.HasPrefix(about, gateAddress)
 }
 
-// onlyGate reports whether the process was given that socket and nothing else.
-func (p *passed) onlyGate() bool {
-	return len(p.all) > 0 && !slices.ContainsFunc(p.all, func(d descriptor) bool { return !d.gate })
-}
-
 // gateListeners returns the private socket to be served beside ours, if there is
 // one that nobody has taken.
 func gateListeners() ([]net.Listener, error) {

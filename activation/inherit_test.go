@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -110,6 +111,23 @@ func closing() error {
 func TestClosingAListenerReallyCloses(t *testing.T) {
 	s := listenAll(t)
 	if got := start(t, "closing", s.files[:1], "LISTEN_PID=self", "LISTEN_FDS=1", "LISTEN_FDNAMES=a").rest(t); got != "1 1 0\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// liedTo was promised more than it was given, and uses what it has by itself.
+func liedTo() error {
+	_, err := Names()
+	runtime.GC()
+	runtime.GC() // the second one begins when what the first has found is closed
+	_, errOpen := unix.FcntlInt(firstFD, unix.F_GETFD, 0)
+	fmt.Println(err != nil, errOpen)
+	return nil
+}
+
+func TestWhatWasRefusedStaysOpen(t *testing.T) {
+	s := listenAll(t)
+	if got := start(t, "liedTo", s.files[:1], "LISTEN_PID=self", "LISTEN_FDS=40").rest(t); got != "true <nil>\n" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -8,9 +8,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // sockets are one of each kind, in this order: web (tcp), api (unix), pkt
@@ -180,6 +183,10 @@ func ask() error {
 			var got []*os.File
 			got, err = Files()
 			n = len(got)
+		case "stored":
+			var got []*os.File
+			got, err = Stored(name)
+			n = len(got)
 		case "listen":
 			_, err = Listen(context.Background(), name, "tcp", "127.0.0.1:0")
 			n = 1
@@ -194,6 +201,18 @@ func ask() error {
 		}
 	}
 	return nil
+}
+
+// alien is a socket that package net cannot use: netlink(7).
+func alien(t *testing.T) *os.File {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "netlink")
+	t.Cleanup(func() { f.Close() })
+	return f
 }
 
 func TestAnswers(t *testing.T) {
@@ -244,6 +263,18 @@ func TestAnswers(t *testing.T) {
 			"activation: LISTEN_FDS says 2, but descriptor 4 is not open", "activation: LISTEN_FDS says 2, but descriptor 4 is not open"}},
 		{"names do not match", "listeners:web", s.files[:1], given("1", "web:api"), []string{
 			`activation: LISTEN_FDNAMES="web:api" has 2 names and LISTEN_FDS says 1`}},
+		{"a file, by any name", "listeners: packets: listen:", []*os.File{plain}, given("1", "x"), slices.Repeat([]string{
+			"activation: no socket was passed, but [x (not a socket)]: use Files"}, 3)},
+		{"of a family that net has not", "listeners:n listeners: packets: files", []*os.File{alien(t), s.files[0], s.files[3]}, given("3", "n:web:dns"), []string{
+			"activation: socket n (a socket of address family 16, which package net has not): use Files for it", "1", "1", "1"}},
+		{"only what was stored: by itself", "listeners:http listen:http listenpacket:dns listen: files", []*os.File{plain, connection}, append(given("2", "x:y"), "FDSTORE=9"), []string{
+			ErrNotActivated.Error(), "1", "1", "1", "2"}},
+		{"only what was stored: by that name", "listen:x", []*os.File{plain}, append(given("1", "x"), "FDSTORE=9"), []string{
+			"activation: socket x (not a socket): use Files for it"}},
+		{"stored listeners of its own", "listen:http stored:mine listen:http listen: listen:mine", s.files[:1], append(given("1", "mine"), "FDSTORE=9"), []string{
+			`activation: no socket is called "http": there is mine`, "1", "1", "1", "activation: socket mine (tcp " + web.String() + ") was handed out before"}},
+		{"what was stored beside a socket", "listen:http stored:x listen:http listen:web", []*os.File{s.files[0], plain}, append(given("2", "web:x"), "FDSTORE=9"), []string{
+			`activation: no socket is called "http": there is web, x`, "1", `activation: no socket is called "http": there is web, x`, "1"}},
 		{"none, by itself", "listeners:web listen:web listenpacket:web", nil, nil, []string{ErrNotActivated.Error(), "1", "1"}},
 		{"for another, by itself", "listen:web", nil, []string{"LISTEN_PID=1", "LISTEN_FDS=1"}, []string{"1"}},
 	} {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -28,15 +29,17 @@ type descriptor struct {
 	about string // for people: "tcp 127.0.0.1:80"
 	taken bool
 	gate  bool // the private socket of a readiness gate
+	kept  bool // taken by Stored
 }
 
 func (d descriptor) String() string { return fmt.Sprintf("%s (%s)", d.file.Name(), d.about) }
 
 // passed is everything that this process was given.
 type passed struct {
-	mu  sync.Mutex
-	all []descriptor // in descriptor order
-	err error        // why there is nothing
+	mu    sync.Mutex
+	all   []descriptor // in descriptor order
+	store bool         // somebody keeps descriptors for us, and some of these may be what was kept
+	err   error        // why there is nothing
 }
 
 // inheritance is read once: the second reader would find no variables.
@@ -55,10 +58,10 @@ var inheritance = sync.OnceValue(func() *passed {
 
 // adopt looks at each descriptor from firstFD on and marks it close-on-exec. A
 // descriptor that has the mark already did not come through exec: this process
-// opened it, and LISTEN_FDS promised more than it was given.
+// opened it, and LISTEN_FDS promised more than it was given. Then no os.File is made:
+// the garbage collector would close its descriptor under a caller who takes it himself.
 func adopt(names []string) *passed {
-	p := &passed{}
-	for i, name := range names {
+	for i := range names {
 		fd := firstFD + i
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 		if err != nil || flags&unix.FD_CLOEXEC != 0 {
@@ -69,6 +72,11 @@ func adopt(names []string) *passed {
 			return &passed{err: fmt.Errorf("activation: LISTEN_FDS says %d, but descriptor %d %s", len(names), fd, why)}
 		}
 		unix.CloseOnExec(fd)
+	}
+	p := &passed{}
+	_, p.store = os.LookupEnv("FDSTORE")
+	for i, name := range names {
+		fd := firstFD + i
 		kind, about := look(fd)
 		p.all = append(p.all, descriptor{file: os.NewFile(uintptr(fd), name), kind: kind, about: about, gate: isGate(name, kind, about)})
 	}
@@ -80,6 +88,10 @@ func look(fd int) (kind, string) {
 	typ, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
 		return other, "not a socket"
+	}
+	family, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if family != unix.AF_INET && family != unix.AF_INET6 && family != unix.AF_UNIX {
+		return other, fmt.Sprintf("a socket of address family %d, which package net has not", family)
 	}
 	listens, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	switch {
@@ -146,15 +158,13 @@ func (p *passed) choose(name string, want kind) ([]*descriptor, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	if name != gateName && p.onlyGate() {
-		return nil, ErrNotActivated
-	}
 	var free []*descriptor
 	var wrong, taken []string
 	for i := range p.all {
 		switch d := &p.all[i]; {
-		case name != "" && d.file.Name() != name, name == "" && d.gate:
-		case d.kind == other && name != "":
+		case name != "" && d.file.Name() != name, name == "" && (d.gate || d.kept):
+		case d.kind == other && name == "": // a file is no socket of any name
+		case d.kind == other:
 			return nil, fmt.Errorf("activation: socket %v: use Files for it", d)
 		case d.kind != want:
 			wrong = append(wrong, d.String())
@@ -174,7 +184,22 @@ func (p *passed) choose(name string, want kind) ([]*descriptor, error) {
 	case len(wrong) > 0:
 		return nil, fmt.Errorf("activation: no datagram socket, but %s: use Listeners", strings.Join(wrong, ", "))
 	}
+	if p.noSockets() {
+		return nil, ErrNotActivated
+	}
+	if name == "" {
+		return nil, fmt.Errorf("activation: no socket was passed, but %v: use Files", p.all)
+	}
 	return nil, fmt.Errorf("activation: no socket is called %q: there is %s", name, strings.Join(p.names(), ", "))
+}
+
+// noSockets reports whether what was passed is none of the unit's sockets: only the
+// gate's, and what a process before this one has stored. A program that listens by
+// itself and stores its state is to do so at its second start too.
+func (p *passed) noSockets() bool {
+	return !slices.ContainsFunc(p.all, func(d descriptor) bool {
+		return !d.gate && !d.kept && !(p.store && d.kind == other)
+	})
 }
 
 func (p *passed) names() []string {

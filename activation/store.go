@@ -46,7 +46,9 @@ func Store(name string, files ...*os.File) error {
 // there is none, as at the first start. The files are the caller's, in the blocking
 // mode in which they were stored; net.FileConn and net.FileListener turn one into
 // what package net has of it. A socket of the unit file that has this name counts
-// too: give what is stored other names.
+// too: give what is stored other names. Who stores listeners or datagram sockets calls
+// Stored before it asks for sockets: to those who ask for any name, or were given no
+// others, a socket is a socket until it has been taken here.
 func Stored(name string) ([]*os.File, error) {
 	p := inheritance()
 	if errors.Is(p.err, ErrNotActivated) {
@@ -60,7 +62,7 @@ func Stored(name string) ([]*os.File, error) {
 	var files []*os.File
 	for i := range p.all {
 		if d := &p.all[i]; !d.taken && d.file.Name() == name {
-			d.taken = true
+			d.taken, d.kept = true, true
 			files = append(files, d.file)
 		}
 	}
