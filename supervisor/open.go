@@ -220,6 +220,9 @@ func (s *Supervisor) sayWhoWaits(k *socket) {
 	if k.fd < 0 {
 		return
 	}
+	if some, err := waiting(k.fd); err == nil && !some { // a queue costs more to look at, of Unix sockets
+		return
+	}
 	queued, _, _, err := sys.Queue(k.fd)
 	if err != nil || queued == 0 {
 		return

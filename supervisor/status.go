@@ -206,8 +206,9 @@ func Summary(st *UnitStatus) string {
 // any time, and never waits.
 func (s *Supervisor) Units() []UnitStatus {
 	all := []UnitStatus{}
+	var queues sys.Queues
 	for _, st := range s.published() {
-		all = append(all, st.fresh(s))
+		all = append(all, st.fresh(s, &queues))
 	}
 	return all
 }
@@ -228,7 +229,7 @@ func (s *Supervisor) published() []*UnitStatus {
 // Unit returns one unit's status, and whether there is such a unit.
 func (s *Supervisor) Unit(name string) (UnitStatus, bool) {
 	if st := s.shown(name); st != nil {
-		return st.fresh(s), true
+		return st.fresh(s, new(sys.Queues)), true
 	}
 	return UnitStatus{}, false
 }
@@ -248,12 +249,12 @@ func (s *Supervisor) shown(name string) *UnitStatus {
 
 // fresh is a copy with what the kernel says of the queues now, and how long a
 // backoff still lasts.
-func (st *UnitStatus) fresh(s *Supervisor) UnitStatus {
+func (st *UnitStatus) fresh(s *Supervisor, queues *sys.Queues) UnitStatus {
 	c := *st
 	c.Sockets = slices.Clone(st.Sockets)
 	for i := range c.Sockets {
 		k := &c.Sockets[i]
-		queued, backlog, drops, err := sys.Queue(k.fd)
+		queued, backlog, drops, err := queues.Queue(k.fd)
 		if err != nil || inodeOf(k.fd) != k.Inode { // released meanwhile
 			continue
 		}

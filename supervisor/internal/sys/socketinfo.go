@@ -68,13 +68,28 @@ func Own(fd int) (was int, err error) {
 // allowed, and turned away. For udp queued and backlog are bytes of memory, as the
 // kernel counts them, and drops are datagrams. A unixgram socket tells only the
 // size of the next datagram. Unix sockets count no drops: their clients wait.
-func Queue(fd int) (queued, backlog int, drops uint64, err error) {
+func Queue(fd int) (queued, backlog int, drops uint64, err error) { return new(Queues).Queue(fd) }
+
+// Queues is one look at many sockets. To find a Unix socket the kernel goes through all
+// there are; so after some of them it is asked for all of them at once, and they are as they
+// were then. The zero value has not looked yet. Not for use by several goroutines.
+type Queues struct {
+	asked int // for single Unix sockets
+	unix  map[uint32]diagUnix
+}
+
+// oneByOne is how many Unix sockets are asked for one by one: that costs about as much as a
+// list of all of them.
+const oneByOne = 64
+
+// Queue is the function of that name.
+func (q *Queues) Queue(fd int) (queued, backlog int, drops uint64, err error) {
 	k, err := kindOf(fd)
 	if err != nil {
 		return 0, 0, 0, err
 	}
 	if k.family == unix.AF_UNIX {
-		queued, backlog, err = unixQueue(fd)
+		queued, backlog, err = q.ofUnix(fd)
 		return queued, backlog, 0, err
 	}
 	if !k.inet() {
@@ -99,22 +114,43 @@ func Queue(fd int) (queued, backlog int, drops uint64, err error) {
 	return int(info.Unacked), int(info.Sacked), drops, nil
 }
 
-func unixQueue(fd int) (queued, backlog int, err error) {
+func (q *Queues) ofUnix(fd int) (queued, backlog int, err error) {
 	inode, err := Inode(fd)
 	if err != nil {
 		return 0, 0, err
 	}
-	list, err := diagUnixSockets(uint32(inode))
-	if err != nil {
+	s, err := q.find(uint32(inode))
+	switch {
+	case err != nil:
 		return 0, 0, fmt.Errorf("unix_diag: %w", err)
+	case s.state != tcpListen:
+		return int(s.queue), 0, nil // the limit it tells is of the sending side
 	}
-	if len(list) != 1 {
-		return 0, 0, fmt.Errorf("unix_diag: %d sockets with inode %d", len(list), inode)
+	return int(s.queue), int(s.qlimit), nil
+}
+
+func (q *Queues) find(inode uint32) (diagUnix, error) {
+	if q.asked == oneByOne && q.unix == nil {
+		q.unix = map[uint32]diagUnix{}
+		list, _ := diagUnixSockets(0)
+		for _, s := range list {
+			q.unix[s.inode] = s
+		}
 	}
-	if list[0].state != tcpListen {
-		return int(list[0].queue), 0, nil // the limit it tells is of the sending side
+	if s, ok := q.unix[inode]; ok {
+		return s, nil
 	}
-	return int(list[0].queue), int(list[0].qlimit), nil
+	if q.unix == nil {
+		q.asked++
+	}
+	list, err := diagUnixSockets(inode) // also of one that a list left out since others came and went
+	if err == nil && len(list) != 1 {
+		err = fmt.Errorf("%d sockets with inode %d", len(list), inode)
+	}
+	if err != nil {
+		return diagUnix{}, err
+	}
+	return list[0], nil
 }
 
 // memInfo is SO_MEMINFO; x/sys has no call for it.
