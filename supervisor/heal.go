@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/sys"
 	"golang.org/x/sys/unix"
 )
@@ -51,7 +52,7 @@ func (s *Supervisor) listenAgain(u *unit, k *socket) bool {
 		s.log.Error("not listening", "unit", u.conf.Name, "socket", k.where(), "err", err)
 		return false
 	}
-	s.log.Warn("listening again", "unit", u.conf.Name, "socket", k.where(), "because", "a process of the unit had shut it down", "last", u.lastRun())
+	s.log.Warn("listening again", "unit", u.conf.Name, "socket", k.where(), "because", "a process of the unit had shut it down", "last", u.lastRun(k.instance))
 	if u.savedSockets == nil { // it is another one
 		if err := s.save(u); err != nil {
 			s.log.Error("not saved", "unit", u.conf.Name, "err", err)
@@ -122,15 +123,23 @@ func (s *Supervisor) alone(u *unit, k *socket, gen uint64) bool {
 	return true
 }
 
-func (u *unit) lastRun() string {
-	if len(u.runs) == 0 {
-		return "none"
-	}
-	var last *run
+// lastRun names the youngest process that may have done something to the sockets of an
+// instance, or, for 0, to shared ones.
+func (u *unit) lastRun(instance int) string {
+	last := keeper.ID{Unit: u.conf.Name}
+	pid := 0
 	for _, r := range u.runs {
-		if last == nil || r.id.Gen > last.id.Gen {
-			last = r
+		if r.pid != 0 && r.id.Gen > last.Gen && (instance == 0 || r.id.Instance == instance) {
+			last, pid = r.id, r.pid
 		}
 	}
-	return fmt.Sprintf("%s (pid %d)", last.id, last.pid)
+	for i, e := range u.lastExit { // if none of them lives
+		if e.Gen > last.Gen && e.Pid != 0 && (instance == 0 || i+1 == instance) {
+			last.Instance, last.Gen, pid = i+1, e.Gen, e.Pid
+		}
+	}
+	if pid == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%s (pid %d)", last, pid)
 }

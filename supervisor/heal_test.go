@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,5 +29,28 @@ func TestSocketMadeAgainIsKnownAfterACrash(t *testing.T) {
 	}
 	if text := f.log.String(); strings.Contains(text, "path lost") || strings.Contains(text, "path restored") {
 		t.Error("its path was taken for another's")
+	}
+}
+
+// Whoever has shut down the socket of an instance is a process of that instance, alive or not.
+func TestWhoMayHaveShutASocketDown(t *testing.T) {
+	f := newFixture(t, "web", fmt.Sprintf(siblings, "", 3, "restart = \"no\""))
+	f.do("start", "web", Done)
+	pid := f.unit("web").Instances[1].Runs[0].Pid
+	who := func() (name string) {
+		t.Helper()
+		if err := f.s.ask(t.Context(), func() error { name = f.s.units["web"].lastRun(2); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	want := fmt.Sprintf("web@2.2 (pid %d)", pid)
+	if name := who(); name != want {
+		t.Errorf("%s, want %s", name, want)
+	}
+	kill(t, pid)
+	f.awaitState("web", 2, "exited")
+	if name := who(); name != want {
+		t.Errorf("it has ended: %s, want %s", name, want)
 	}
 }
