@@ -3,11 +3,9 @@ package activation
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"os/signal"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -25,18 +23,29 @@ const lastRequest = 500 * time.Millisecond
 // Serve serves srv on the stream listeners called names, or on all that were passed
 // if no name is given, until SIGTERM or SIGINT arrives or ctx is done. Then it
 // drains. If the process was given no sockets at all, it listens on srv.Addr by
-// itself, as Listen does (":http" if that is empty).
+// itself, as Listen does (":http" if that is empty). It speaks HTTP/1 and, if
+// srv.Protocols says so, HTTP/2, but not TLS: srv.TLSConfig is not looked at.
 //
 // Where the unit has a readiness gate (ready = { http = "/healthz" }), srv answers it
-// too, to sockd, root and its own user only: nothing more is to be done.
+// too, to sockd, root and its own user only: nothing more is to be done. Of two calls
+// in one process the first answers it, and each says Ready: what reaches the other's
+// sockets meanwhile waits in their queues. Where the unit has a watchdog, run Watchdog
+// beside Serve.
 //
 // It says Ready when it listens. Told to leave, it says Stopping, closes the
 // listeners (connections not yet accepted stay queued in the supervisor's socket,
-// for the next run), lets every request finish, answers one more request on each
-// kept-alive connection, and returns nil. After DrainTimeout, or at a second signal
-// (which then acts as it does by default), what is left is cut off; the first of
-// these is an error. srv must not have been used; Serve replaces its Handler and
-// ConnState by ones that call those given.
+// for the next run; those of a socket of its own are lost), lets every request finish,
+// answers one more request on each kept-alive connection, and returns nil. After
+// DrainTimeout, or at a second signal (which then acts as it does by default, if the
+// program does not catch it), what is left is cut off; the first of these is an error.
+//
+// A handler that goes on without end, such as a stream of events, is to end when what
+// it has given to srv.RegisterOnShutdown is called: half a second after the signal, or
+// later, up to five seconds more, while accepted connections have not asked for
+// anything yet. Hijacked connections are not waited for.
+//
+// srv must not have been used; Serve replaces its Handler, ConnContext and ConnState by
+// ones that call those given.
 func Serve(ctx context.Context, srv *http.Server, names ...string) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -103,81 +112,4 @@ func listenersFor(ctx context.Context, addr string, names []string) ([]net.Liste
 		all = append(all, ls...)
 	}
 	return all, nil
-}
-
-// A drain lets a server finish.
-type drain struct {
-	srv      *http.Server
-	draining atomic.Bool
-	moment   time.Duration // lastRequest, but for tests
-	open     atomic.Int64  // connections
-	empty    chan struct{} // gets a value when open becomes 0
-}
-
-// newDrain puts itself between srv and its handler.
-func newDrain(srv *http.Server) *drain {
-	d := &drain{srv: srv, moment: lastRequest, empty: make(chan struct{}, 1)}
-	handler, connState := srv.Handler, srv.ConnState
-	if handler == nil {
-		handler = http.DefaultServeMux
-	}
-	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if d.draining.Load() {
-			w.Header().Set("Connection", "close") // HTTP/2: a graceful GOAWAY
-		}
-		handler.ServeHTTP(w, r)
-	})
-	srv.ConnState = func(c net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			d.open.Add(1)
-		case http.StateClosed, http.StateHijacked:
-			if d.open.Add(-1) == 0 {
-				d.tell()
-			}
-		}
-		if connState != nil {
-			connState(c, state)
-		}
-	}
-	return d
-}
-
-func (d *drain) tell() {
-	select {
-	case d.empty <- struct{}{}:
-	default: // told already
-	}
-}
-
-// begin makes every response the last of its connection.
-func (d *drain) begin() { d.draining.Store(true) }
-
-// silence is how long a new connection may say nothing before it counts as idle, as
-// in net/http.
-const silence = 5 * time.Second
-
-// finish waits until the connections have gone: those that are at work, those that
-// were accepted and not yet heard, and, for a moment, idle ones that will send one
-// more request. The rest is cut off after DrainTimeout. Shutdown comes last, since it
-// drops a request that it has just read (net/http, conn.serve).
-func (d *drain) finish() error {
-	ctx, cancel := context.WithTimeout(context.Background(), DrainTimeout)
-	defer cancel()
-	moment := time.NewTimer(d.moment)
-	defer moment.Stop()
-	for d.open.Load() > 0 && ctx.Err() == nil {
-		select {
-		case <-d.empty: // perhaps an old message: look again
-		case <-moment.C:
-			d.srv.SetKeepAlivesEnabled(false) // closes the idle, and those that will be
-			moment.Reset(silence)
-		case <-ctx.Done():
-		}
-	}
-	if err := d.srv.Shutdown(ctx); err != nil {
-		d.srv.Close()
-		return fmt.Errorf("activation: requests unfinished after %v were cut off: %w", DrainTimeout, err)
-	}
-	return nil
 }
