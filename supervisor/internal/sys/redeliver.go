@@ -3,6 +3,7 @@ package sys
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 
@@ -25,17 +26,15 @@ func Redeliver(fd int, to ...int) (n int, err error) {
 		return 0, err
 	}
 	defer r.close()
+	free := -1
 	for range mostRedelivered {
-		for _, fd := range to {
-			queued, room, _, err := Queue(fd)
-			if err != nil {
+		if free < 0 { // there may be a thousand of them: not for each datagram
+			if free, err = freeIn(to); err != nil {
 				return n, err
 			}
-			if queued > room/2 {
-				return n, ErrNoRoom
-			}
 		}
-		sent, err := r.one()
+		sent, memory, err := r.one()
+		free -= memory
 		switch {
 		case err == errNothing:
 			return n, nil
@@ -45,6 +44,22 @@ func Redeliver(fd int, to ...int) (n int, err error) {
 		n += sent
 	}
 	return n, ErrNoRoom
+}
+
+// freeIn is how much memory each of those sockets may take at least until it is half full.
+func freeIn(sockets []int) (free int, err error) {
+	free = math.MaxInt
+	for _, fd := range sockets {
+		queued, room, _, err := Queue(fd)
+		if err != nil {
+			return 0, err
+		}
+		free = min(free, room/2-queued)
+	}
+	if free < 0 {
+		return 0, ErrNoRoom
+	}
+	return free, nil
 }
 
 // mostRedelivered bounds how many datagrams are redelivered at a time: it takes some microseconds
@@ -142,18 +157,23 @@ func (r *redelivery) close() {
 	}
 }
 
+// memoryOf is more than a packet takes of a socket's buffer (SKB_TRUESIZE, linux/skbuff.h):
+// what describes it, and bytes rounded up to a power of two.
+func memoryOf(bytes int) int { return 2048 + 2*bytes }
+
 // one lets the first datagram arrive again, and takes it out of the socket only then. One
-// that the kernel has put together of several (UDP_GRO) is taken apart.
-func (r *redelivery) one() (sent int, err error) {
+// that the kernel has put together of several (UDP_GRO) is taken apart. It returns what the
+// kernel may need for it.
+func (r *redelivery) one() (sent, memory int, err error) {
 	n, oobn, flags, from, err := unix.Recvmsg(r.fd, r.buf, r.oob, unix.MSG_PEEK|unix.MSG_DONTWAIT)
 	if err == unix.EAGAIN {
-		return 0, errNothing // not to be taken for what a send may say
+		return 0, 0, errNothing // not to be taken for what a send may say
 	}
 	if err != nil {
-		return 0, os.NewSyscallError("recvmsg", err)
+		return 0, 0, os.NewSyscallError("recvmsg", err)
 	}
 	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
-		return 0, fmt.Errorf("a datagram of %d bytes was cut", n)
+		return 0, 0, fmt.Errorf("a datagram of %d bytes was cut", n)
 	}
 	to, size := whereTo(r.oob[:oobn])
 	if size == 0 {
@@ -162,20 +182,21 @@ func (r *redelivery) one() (sent int, err error) {
 	src, err := peerOf(from)
 	switch {
 	case err != nil:
-		return 0, err
+		return 0, 0, err
 	case !to.IsValid() || to.IsLinkLocalUnicast() || src.Addr().IsLinkLocalUnicast(): // its device would be another
-		return 0, ErrNotRedelivered
+		return 0, 0, ErrNotRedelivered
 	}
 	if !to.IsMulticast() && to != netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 		for rest := r.buf[:n]; sent == 0 || len(rest) > 0; sent++ {
 			part := rest[:min(size, len(rest))]
 			rest = rest[len(part):]
+			memory += memoryOf(len(part))
 			if err := r.send(src, netip.AddrPortFrom(to, r.port), part); err != nil {
-				return 0, err
+				return 0, memory, err
 			}
 		}
 	}
-	return sent, DropFirst(r.fd) // the same one: nobody else reads
+	return sent, memory, DropFirst(r.fd) // the same one: nobody else reads
 }
 
 // peerOf is who has sent a datagram.
