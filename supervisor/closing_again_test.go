@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"fmt"
+	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -65,4 +66,71 @@ func TestWhatIsLeftIsHeldTwice(t *testing.T) {
 	}
 	f.nothingLeft()
 	t.Logf("promise N3: %d datagrams of two instances that are scaled away, and the supervisor dies with their sockets held twice: each answered", second+third)
+}
+
+// Of many that are left one is tried again for all, later and later; and what is closed at the
+// end of sockd, with them and with their siblings, is said.
+func TestWhatIsLeftOfMany(t *testing.T) {
+	needRaw(t)
+	const instances, stay = 6, 2
+	f := newFixture(t, "web", fmt.Sprintf("[service]\nexec = [\"/bin/sleep\", \"1000\"]\nstart = \"boot\"\ninstances = %d\n"+
+		"[socket.dns]\nlisten = \"udp://127.0.0.1:0\"\nper_instance = true\n", instances))
+	f.do("start", "web", Done)
+	for f.leastQueued() < 60 {
+		c, err := net.Dial("udp", f.address("web", "dns"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 {
+			fmt.Fprint(c, "?")
+		}
+		c.Close()
+	}
+	if out, err := f.s.scaleUnit(t.Context(), errand{unit: "web", wait: true}, stay); err != nil || out.Outcome != Done {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	waitFor(t, "one tries again", func() bool {
+		all := make([]byte, 1<<20)
+		return strings.Count(string(all[:runtime.Stack(all, true)]), ").tryAgain.func1(") == 1
+	})
+	left := 0
+	f.s.ask(t.Context(), func() error { left = len(f.s.left); return nil })
+	if left != instances-stay {
+		t.Errorf("%d are left, want %d", left, instances-stay)
+	}
+	f.stop()
+	for i := range instances {
+		if want := fmt.Sprintf(`msg="datagrams closed" unit=web instance=%d `, i+1); strings.Count(f.log.String(), want) != 1 {
+			t.Errorf("not said once: %s", want)
+		}
+	}
+}
+
+// leastQueued is how full the emptiest socket of web is, in percent.
+func (f *fixture) leastQueued() int {
+	least := 100
+	for _, k := range f.unit("web").Sockets {
+		least = min(least, 100*k.Queued/k.Backlog)
+	}
+	return least
+}
+
+func TestWhoMayReadWhatIsLeft(t *testing.T) {
+	lives := &run{id: keeper.ID{Unit: "web", Instance: 1, Gen: 7}}
+	s := &Supervisor{units: map[string]*unit{"web": {runs: map[uint64]*run{7: lives, 9: {id: keeper.ID{Unit: "web", Instance: 2, Gen: 9}, exited: true}}}}}
+	for _, c := range []struct {
+		name string
+		left left
+		want bool
+	}{
+		{"its instance's process", left{unit: "web", instance: 1, upto: 7}, true},
+		{"one that was started later", left{unit: "web", instance: 1, upto: 6}, false},
+		{"one that has ended", left{unit: "web", instance: 2, upto: 9}, false},
+		{"one of many that share it", left{unit: "web", upto: 8}, true},
+		{"another unit's", left{unit: "www", upto: 8}, false},
+	} {
+		if got := s.mayRead(c.left); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
 }

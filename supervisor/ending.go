@@ -65,8 +65,9 @@ func (s *Supervisor) forgetGone() {
 func (s *Supervisor) forget(u *unit) {
 	grouped := slices.ContainsFunc(u.sockets, func(k *socket) bool { return k.options != nil && k.options.ReusePort })
 	s.closeGroups(u)
-	s.release(u.sockets)
+	gone := u.sockets
 	u.setSockets(nil)
+	s.release(gone)
 	u.canary = nil // nobody need watch it
 	s.dropStore(u, "the unit was removed")
 	s.agenda.set(u, 0, false)

@@ -266,13 +266,18 @@ func (s *Supervisor) passOn(k *socket) bool {
 
 // releaseAll closes every socket of every unit.
 func (s *Supervisor) releaseAll() {
+	gone := map[*unit][]*socket{}
 	for _, u := range s.units {
 		s.closeGroups(u)
-		s.release(u.sockets)
-		u.setSockets(nil)
+		gone[u] = u.sockets
+		u.setSockets(nil) // nobody is there to whom what waits could be sent
+	}
+	for _, u := range s.units {
+		s.release(gone[u])
 		s.dropStore(u, "sockd stops")
 		s.unsave(u)
 	}
+	s.closeLefts()
 	s.forgetEnding()
 }
 

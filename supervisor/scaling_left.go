@@ -43,15 +43,21 @@ func parseLeft(held string, fd int) (l left, ok bool) {
 	return l, true
 }
 
-// bringAway does it with a udp socket that is about to be closed.
+// leftTurn bounds how long what is left is brought on at a time: others wait meanwhile.
+const leftTurn = 20 * time.Millisecond
+
+// bringAway has it done with a udp socket that is about to be closed.
 func (s *Supervisor) bringAway(u *unit, k *socket) {
+	if !strings.HasPrefix(k.addr.Network, "udp") || k.fd < 0 {
+		return
+	}
 	to := s.takers(k.real, k)
-	if !strings.HasPrefix(k.addr.Network, "udp") || k.fd < 0 || len(to) == 0 {
+	if len(to) == 0 {
 		return
 	}
 	l := left{unit: u.conf.Name, instance: k.instance, upto: u.machine.LastGen, real: k.real, fd: k.fd}
 	s.quitGroup(l, to)
-	if s.dir != nil && !s.mayRead(l) && s.bringOn(l, k.name) { // before we have begun nobody knows who may read it
+	if queued, _, _, err := sys.Queue(k.fd); err == nil && queued == 0 && !s.mayRead(l) {
 		return
 	}
 	l.held = fmt.Sprintf("%s%s/%d.%d/%s/%d", leftHeld, l.unit, l.instance, l.upto, l.real, k.inode)
@@ -81,39 +87,72 @@ func (s *Supervisor) quitGroup(l left, to []taker) {
 	}
 }
 
-// bringLeft sends on what waits in a socket that is held for it, as room comes.
+// bringLeft sends on what waits in a socket that is held for it, as room comes. The last that
+// has come has it tried again for all.
 func (s *Supervisor) bringLeft(l left) {
 	s.left = append(s.left, l)
+	s.lefts++
+	last := s.lefts
+	s.bringLeftsSoon()
 	s.tryAgain(func() bool {
-		s.bringLefts()
-		return !slices.Contains(s.left, l)
+		if last == s.lefts {
+			s.bringLefts()
+		}
+		return last != s.lefts || len(s.left) == 0
 	})
 }
 
-// bringLefts does what can be done now about all of them.
+// bringLefts does what can be done now about all of them, for as long as others can wait.
 func (s *Supervisor) bringLefts() {
+	begun, later := time.Now(), false
+	full := map[string]bool{} // addresses
 	s.left = slices.DeleteFunc(s.left, func(l left) bool {
-		if s.mayRead(l) || !s.bringOn(l, l.real) {
+		if later = later || time.Since(begun) > leftTurn; later || full[l.real] || s.mayRead(l) {
+			return false
+		}
+		if !s.bringOn(l) {
+			full[l.real] = true
 			return false
 		}
 		s.keeper.Release(l.held)
 		return true
 	})
+	if later {
+		s.bringLeftsSoon()
+	}
 }
 
-// bringLeftsSoon does it when who had chosen a socket before has come to it.
+// bringLeftsSoon does it when who had chosen a socket before has come to it, once for all
+// who ask for it meanwhile.
 func (s *Supervisor) bringLeftsSoon() {
 	if len(s.left) == 0 {
 		return
 	}
+	s.leftsSoon++
 	go func() {
 		select {
 		case <-time.After(steer.Settle):
 		case <-s.quit:
 			return
 		}
-		s.ask(context.Background(), func() error { s.bringLefts(); return nil })
+		s.ask(context.Background(), func() error {
+			if s.leftsSoon--; s.leftsSoon == 0 {
+				s.bringLefts()
+			}
+			return nil
+		})
 	}()
+}
+
+// closeLefts says what is closed with those that there are.
+func (s *Supervisor) closeLefts() {
+	for _, l := range s.left {
+		if queued, _, _, err := sys.Queue(l.fd); err == nil && queued > 0 {
+			s.log.Warn("datagrams closed", "unit", l.unit, "instance", l.instance, "socket", l.real, "bytes", queued)
+		}
+		s.keeper.Release(l.held)
+	}
+	s.left = nil
 }
 
 // mayRead says whether a process may read the socket yet.
@@ -123,7 +162,7 @@ func (s *Supervisor) mayRead(l left) bool {
 		return false
 	}
 	for gen, r := range u.runs {
-		if r.id.Instance == l.instance && gen <= l.upto && !r.exited {
+		if (l.instance == 0 || l.instance == r.id.Instance) && gen <= l.upto && !r.exited {
 			return true
 		}
 	}
@@ -131,7 +170,7 @@ func (s *Supervisor) mayRead(l left) bool {
 }
 
 // bringOn sends on what waits, and says whether nothing is left of which that can be hoped.
-func (s *Supervisor) bringOn(l left, socket string) (done bool) {
+func (s *Supervisor) bringOn(l left) (done bool) {
 	if queued, _, _, err := sys.Queue(l.fd); err != nil || queued == 0 {
 		return true
 	}
@@ -143,22 +182,21 @@ func (s *Supervisor) bringOn(l left, socket string) (done bool) {
 		fds = append(fds, t.fd)
 	}
 	dropped := 0
-	for len(fds) > 0 {
-		if err = s.redeliver(l.unit, socket, l.instance, l.fd, fds...); !errors.Is(err, sys.ErrNotRedelivered) || sys.DropFirst(l.fd) != nil {
+	for begun := time.Now(); len(fds) > 0 && time.Since(begun) < leftTurn; dropped++ {
+		if err = s.redeliver(l.unit, l.real, l.instance, l.fd, fds...); !errors.Is(err, sys.ErrNotRedelivered) || sys.DropFirst(l.fd) != nil {
 			break // others behind it may go
 		}
-		dropped++
 	}
 	if dropped > 0 {
-		s.log.Warn("datagrams closed", "unit", l.unit, "instance", l.instance, "socket", socket, "datagrams", dropped, "because", sys.ErrNotRedelivered)
+		s.log.Warn("datagrams closed", "unit", l.unit, "instance", l.instance, "socket", l.real, "datagrams", dropped, "because", sys.ErrNotRedelivered)
 	}
-	for _, passes := range []error{sys.ErrNoRoom, unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EMFILE, unix.ENFILE} {
+	for _, passes := range []error{sys.ErrNoRoom, sys.ErrNotRedelivered, unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM, unix.EMFILE, unix.ENFILE} {
 		if errors.Is(err, passes) {
 			return false
 		}
 	}
 	if err != nil {
-		s.log.Warn("datagrams closed", "unit", l.unit, "instance", l.instance, "socket", socket, "because", err)
+		s.log.Warn("datagrams closed", "unit", l.unit, "instance", l.instance, "socket", l.real, "because", err)
 	}
 	return true
 }

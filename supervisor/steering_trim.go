@@ -25,12 +25,12 @@ func (s *Supervisor) trim(u *unit) {
 		}
 		g.fds = g.fds[:min(n*g.seats, len(g.fds))]
 	}
-	for _, k := range gone {
-		s.bringAway(u, k)
-		u.closed += waitsIn(k) // nobody steers it: its group has not closed it
-	}
 	maps.DeleteFunc(u.heads, func(instance int, _ int8) bool { return instance > n })
 	u.setSockets(kept)
-	s.release(gone)
+	for i, k := range gone {
+		s.bringAway(u, k)
+		u.closed += waitsIn(k)   // nobody steers it: its group has not closed it
+		s.release(gone[i : i+1]) // before the next is held: there may be no room for twice as many
+	}
 	s.spreadSockets(u)
 }

@@ -86,6 +86,8 @@ type Supervisor struct {
 	spill      *spill      // safe mode: throws output away; nil: it is carried
 	paths      *pathWatch  // nil: nobody hears of paths that are removed
 	left       []left      // udp sockets that are held for what waits in them
+	lefts      int         // how many there have been
+	leftsSoon  int         // how many have asked that it be sent on soon
 	between    []*socket   // that no unit wants since a reload was cut short: it goes on with them
 	passed     []int       // sockets that an outer manager gave us and nobody has taken
 
