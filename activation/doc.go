@@ -8,7 +8,7 @@
 //
 // It needs nothing of sockd and starts nothing by itself. It never guesses: a wrong
 // variable, a name that was not passed or a descriptor of another kind is an error,
-// and only a process that was given nothing gets ErrNotActivated.
+// and only a process that was given no sockets gets ErrNotActivated.
 //
 // The one thing to know before calling it: what it has read, it removes. The first
 // call about sockets unsets LISTEN_PID, LISTEN_PIDFDID, LISTEN_FDS and LISTEN_FDNAMES
@@ -19,4 +19,6 @@
 // A socket may be shared with other processes, and so is its O_NONBLOCK flag, which
 // Go's net package switches on. Processes that expect the socket to block must not
 // share it with a Go program.
+//
+// It needs Linux, to build and to run.
 package activation

@@ -18,6 +18,9 @@ import (
 // would its lines be lost without a word (PIPE_BUF; sd_notify(3)).
 const mostBytes = 4096
 
+// longestPath is what a Unix socket's address holds beside the byte that ends it (unix(7)).
+const longestPath = 107
+
 // patience is how long a notification may wait for room in the supervisor's queue.
 var patience = 10 * time.Second // longer in tests
 
@@ -110,6 +113,9 @@ func notify(ctx context.Context, lines []string, files ...*os.File) error {
 	}
 	if path[0] != '/' && path[0] != '@' {
 		return fmt.Errorf("activation: NOTIFY_SOCKET=%q is neither a path nor an abstract name", path)
+	}
+	if len(path) > longestPath {
+		return fmt.Errorf("activation: NOTIFY_SOCKET=%.40q… has %d bytes, and a Unix socket's path %d at most", path, len(path), longestPath)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errFull)
 	defer cancel()

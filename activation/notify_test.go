@@ -131,6 +131,12 @@ func TestNotifyWithoutSupervisor(t *testing.T) {
 	if got := start(t, "notify", nil, "NOTIFY_SOCKET="+gone).rest(t); !strings.Contains(got, gone) {
 		t.Errorf("nobody listens there: %q", got)
 	}
+	if got := start(t, "notify", nil, "NOTIFY_SOCKET=/"+strings.Repeat("x", 107)).rest(t); !strings.Contains(got, "has 108 bytes, and a Unix socket's path 107 at most") {
+		t.Errorf("a path that is too long: %q", got)
+	}
+	if got := start(t, "notify", nil, "NOTIFY_SOCKET=/"+strings.Repeat("x", 106)).rest(t); !strings.Contains(got, "no such file") {
+		t.Errorf("the longest path: %q", got)
+	}
 	if got := start(t, "notify", nil, "NOTIFY_SOCKET=vsock:2:1").rest(t); !strings.Contains(got, "neither a path nor an abstract name") {
 		t.Errorf("an address we do not speak: %q", got)
 	}

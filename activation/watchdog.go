@@ -18,7 +18,8 @@ import (
 //	go activation.Watchdog(ctx)
 //
 // It proves that the process is scheduled, no more. A service that knows better how
-// it is sends Notify("WATCHDOG=1") from there and does not call Watchdog.
+// it is sends Notify("WATCHDOG=1") from there, more often than each WATCHDOG_USEC
+// microseconds, and does not call Watchdog: the variables stay in the environment then.
 // Protocol: sd_watchdog_enabled(3).
 func Watchdog(ctx context.Context) error {
 	interval, err := watchdogInterval()
