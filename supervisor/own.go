@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/sockd/sockd/supervisor/internal/sys"
@@ -14,8 +15,8 @@ import (
 func (s *Supervisor) takeBack(address string) (any bool) {
 	port := address[strings.LastIndexByte(address, ':')+1:]
 	for _, u := range s.units {
-		for _, k := range u.sockets {
-			if k.options.ReusePort && strings.HasSuffix(k.real, ":"+port) && s.own(u, k.fd) {
+		for _, k := range slices.Concat(u.sockets, u.leaving) {
+			if k.options != nil && k.options.ReusePort && strings.HasSuffix(k.real, ":"+port) && s.own(u, k.fd) {
 				any = true
 			}
 		}

@@ -28,6 +28,7 @@ type group struct {
 	ours    bool          // nobody else may join it; else the kernel's hash serves it
 	options steer.Options // as it was opened; without Held
 	seats   int           // how many sockets an instance has in it: 1 or 2
+	again   bool          // what the machine wishes could not be set, and is tried again
 	busy    bool          // its sockets are still another group's: a better level is tried later
 	fds     []int         // its members, by instance and seat: see at
 	held    []string      // what the keeper keeps of it
@@ -307,9 +308,25 @@ var probe = sync.OnceValue(steer.Probe)
 // setWeights carries out machine.Steer.
 func (s *Supervisor) setWeights(u *unit, weights []int) {
 	for _, g := range u.groups {
-		if err := g.steer.Set(u.seatWeights(g, weights)); err != nil && !errors.Is(err, steer.ErrUnsteered) {
-			s.log.Warn("weights not set", "unit", u.conf.Name, "socket", g.place.name, "weights", weights, "err", err)
+		err := g.steer.Set(u.seatWeights(g, weights))
+		if err == nil || errors.Is(err, steer.ErrUnsteered) {
+			continue
 		}
+		s.log.Warn("weights not set", "unit", u.conf.Name, "socket", g.place.name, "weights", weights, "err", err)
+		if g.again || errors.Is(err, steer.ErrNoPlace) { // a place is told when it has a socket again
+			continue
+		}
+		// The kernel had no memory, say: an instance that is down would get clients for as long as it is.
+		g.again = true
+		s.tryAgain(func() bool {
+			if slices.Contains(u.groups, g) {
+				err = g.steer.Set(u.seatWeights(g, u.machine.Weights))
+				g.again = err != nil && !errors.Is(err, steer.ErrUnsteered) && !errors.Is(err, steer.ErrNoPlace)
+			} else {
+				g.again = false
+			}
+			return !g.again
+		})
 	}
 }
 
