@@ -2,9 +2,7 @@ package supervisor
 
 import (
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"testing"
 )
 
@@ -54,23 +52,8 @@ func TestWhatAScaledAwayProcessHasNotReadWaitsForRoom(t *testing.T) {
 		f := newFixture(t, "web", fmt.Sprintf(stickyUnit, 2, ""))
 		t.Cleanup(func() { f.s.Kill() })
 		f.do("start", "web", Done)
-		flows := peers(t, f.address("web", "quic"), 40)
-		var pids [2]int
-		for i, in := range f.unit("web").Instances {
-			pids[i] = in.Runs[0].Pid
-			at := slices.IndexFunc(flows, func(p *peer) bool { return p.pid == pids[i] })
-			if at < 0 {
-				t.Fatalf("none of 40 flows is with instance %d", i+1)
-			}
-			deafen(t, flows[at])
-		}
-		times := [2]int{}
-		for i, pid := range pids { // the first has no room for what the second has
-			for k := f.seatOf(i + 1); k.Queued <= k.Backlog*3/5; k = f.seatOf(i + 1) {
-				say(t, flows, pid, 1)
-				times[i]++
-			}
-		}
+		flows, pids := deafInstances(t, f, "web")
+		first, second := f.fill(flows, pids[0], 1, 60), f.fill(flows, pids[1], 2, 60) // the first has no room for what the second has
 		go f.s.scaleUnit(t.Context(), errand{unit: "web"}, 1)
 		f.until("it drains", func() bool { return slices.Contains(f.draining(), pids[1]) })
 		kill(t, pids[1])
@@ -80,15 +63,12 @@ func TestWhatAScaledAwayProcessHasNotReadWaitsForRoom(t *testing.T) {
 			f.start()
 		}
 		kill(t, pids[0]) // the next one reads
-		heard := hear(t, flows, pids[0], times[0])
+		heard := hear(t, flows, pids[0], first)
 		for _, p := range flows {
 			p.instance = 1
 		}
-		heard += hear(t, flows, pids[1], times[1])
-		waitFor(t, "nothing is left", func() bool {
-			inv, err := f.keeper.Inventory()
-			return err == nil && !slices.ContainsFunc(slices.Collect(maps.Keys(inv.Descriptors)), func(name string) bool { return strings.HasPrefix(name, leftHeld) })
-		})
+		heard += hear(t, flows, pids[1], second)
+		f.nothingLeft()
 		t.Logf("promise N3: %d datagrams that two processes had not read, one of them scaled away where there was no room for its own: each answered", heard)
 	}
 }
