@@ -295,7 +295,7 @@ func (s *Supervisor) spec(u *unit) machine.Spec {
 			continue
 		}
 		spec.Steered = true
-		if !strings.HasPrefix(g.place.addr.Network, "udp") && (g.steer.Level() == steer.EBPF || probe().Migration) {
+		if !strings.HasPrefix(g.place.addr.Network, "udp") && (g.steer.Level() == steer.EBPF || migration()) {
 			spec.CanFlush = true
 		}
 	}
@@ -304,6 +304,10 @@ func (s *Supervisor) spec(u *unit) machine.Spec {
 
 // probe is what this machine allows, tried once.
 var probe = sync.OnceValue(steer.Probe)
+
+// migration is the one thing of that which an administrator may change under a running
+// sockd; a reload takes notice. A variable for tests.
+var migration = steer.Migration
 
 // setWeights carries out machine.Steer.
 func (s *Supervisor) setWeights(u *unit, weights []int) {

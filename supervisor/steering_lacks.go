@@ -32,7 +32,7 @@ func (g *group) lacks() string {
 		what = "an instance that is down gets its share all the same, and holds it until it is back"
 	case g.options.Sticky:
 		what = "a peer may come to another instance when instances come and go"
-	case strings.HasPrefix(g.place.addr.Network, "udp"), probe().Migration:
+	case strings.HasPrefix(g.place.addr.Network, "udp"), migration():
 		what = "nothing is counted"
 	default:
 		what = "who waits for an instance that dies waits until it is back"

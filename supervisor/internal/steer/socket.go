@@ -138,6 +138,9 @@ func (k kind) String() string {
 	return "udp " + k.address
 }
 
+// Migration is [Report].Migration as it is now.
+func Migration() bool { return migrateReq() }
+
 // migrateReq says whether this network namespace moves the connections of a
 // listener that goes (net.ipv4.tcp_migrate_req, Linux 5.14). It is read each time:
 // an administrator may change it.
