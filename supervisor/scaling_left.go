@@ -103,22 +103,30 @@ func (s *Supervisor) bringLeft(l left) {
 }
 
 // bringLefts does what can be done now about all of them, for as long as others can wait.
+// Those that are not tried then are the first of the next time, which comes soon if some
+// could be brought.
 func (s *Supervisor) bringLefts() {
-	begun, later := time.Now(), false
+	begun, brought := time.Now(), false
 	full := map[string]bool{} // addresses
-	s.left = slices.DeleteFunc(s.left, func(l left) bool {
-		if later = later || time.Since(begun) > leftTurn; later || full[l.real] || s.mayRead(l) {
-			return false
+	for range s.left {
+		if time.Since(begun) > leftTurn {
+			if brought {
+				s.bringLeftsSoon()
+			}
+			return
 		}
-		if !s.bringOn(l) {
+		l := s.left[0]
+		s.left = s.left[1:]
+		switch {
+		case full[l.real] || s.mayRead(l):
+		case s.bringOn(l):
+			s.keeper.Release(l.held)
+			brought = true
+			continue
+		default:
 			full[l.real] = true
-			return false
 		}
-		s.keeper.Release(l.held)
-		return true
-	})
-	if later {
-		s.bringLeftsSoon()
+		s.left = append(s.left, l)
 	}
 }
 
