@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -66,7 +67,6 @@ func (k *loose) Hold(name string, fd int) error {
 // What the keeper does not hold is closed: here it would be a map of eBPF, or the memory of
 // a classic program.
 func TestSteeringThatIsNotHeldIsClosed(t *testing.T) {
-	before := steeringDescriptors(t) // of supervisors that were killed in other tests
 	f := prepare(t)
 	k := &loose{Keeper: f.keeper}
 	f.wrap = k
@@ -74,27 +74,38 @@ func TestSteeringThatIsNotHeldIsClosed(t *testing.T) {
 	f.start()
 	f.do("start", "web", Done)
 	f.steered("web")
-	held := 0
-	f.s.ask(t.Context(), func() error { held = len(f.s.units["web"].groups[0].steer.Held()); return nil })
-	total := steeringDescriptors(t) - before
-	if k.asked.Load() == 0 || held == 0 || total != held {
-		t.Errorf("the group has %d descriptors, the process %d", held, total)
-	}
-}
-
-// steeringDescriptors is how many descriptors this process has that steering is made of.
-func steeringDescriptors(t *testing.T) (n int) {
-	t.Helper()
+	held := map[string]bool{}
+	f.s.ask(t.Context(), func() error {
+		for _, fd := range f.s.units["web"].groups[0].steer.Held() {
+			held[objectBehind(strconv.Itoa(fd))] = true
+		}
+		return nil
+	})
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)
 	}
+	total := 0
 	for _, e := range entries {
-		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && (strings.Contains(to, "bpf-map") || strings.Contains(to, "memfd:sockd-steer")) {
-			n++
+		if held[objectBehind(e.Name())] {
+			total++
 		}
 	}
-	return n
+	if k.asked.Load() == 0 || len(held) == 0 || total != len(held) {
+		t.Errorf("the group has %d descriptors, the process %d of the same", len(held), total)
+	}
+}
+
+// objectBehind tells which map or memory is behind a descriptor of this process.
+func objectBehind(fd string) string {
+	var st unix.Stat_t
+	if unix.Stat("/proc/self/fd/"+fd, &st) != nil {
+		return "nothing"
+	}
+	info, _ := os.ReadFile("/proc/self/fdinfo/" + fd)
+	_, id, _ := strings.Cut(string(info), "map_id:") // maps have one inode together
+	id, _, _ = strings.Cut(id, "\n")
+	return fmt.Sprint(st.Dev, st.Ino, id)
 }
 
 // A place whose socket comes back has its weight again.
