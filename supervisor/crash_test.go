@@ -146,6 +146,9 @@ func TestStopAfterReloadOutlivesACrash(t *testing.T) {
 	f.crash()
 	f.start()
 	f.until("web to be stopped", func() bool { st, _ := f.s.Unit("web"); return st.State == "stopped" })
+	if end := f.unit("web").Instances[0].LastExit; end == nil || end.Signal != "" {
+		t.Errorf("it was not told to leave, and had to be killed: %+v", end)
+	}
 }
 
 // A deafKeeper sends no signals.

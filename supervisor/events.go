@@ -57,7 +57,9 @@ func (s *Supervisor) report(u *unit, a machine.Report) {
 		e.Pid = r.pid
 		if a.To == machine.IsReady && r.ready.IsZero() {
 			r.ready = time.Now().Add(-s.readyFor(u, a))
-			e.After = r.ready.Sub(r.asked).Round(100 * time.Microsecond).String()
+			if took := r.ready.Sub(r.asked); took >= 0 { // else nobody knows: it was ready when it was adopted
+				e.After = took.Round(100 * time.Microsecond).String()
+			}
 		}
 	}
 	s.tell(e)
