@@ -37,7 +37,7 @@ func canaryCount(text string, instances int) (int, error) {
 	}
 	n, err := strconv.Atoi(number)
 	if err != nil || n < 1 || n > most {
-		return 0, fmt.Errorf("canary: %q is neither a number in 1..%d nor a share such as 25%%", text, instances)
+		return 0, misuse(fmt.Sprintf("canary: %q is neither a number in 1..%d nor a share such as 25%%", text, instances))
 	}
 	if percent {
 		n = (instances*n + 99) / 100

@@ -115,3 +115,10 @@ func (c *Client) Reload(ctx context.Context, timeout time.Duration) (out ReloadO
 	err = late("", &out.Outcome, err)
 	return out, err
 }
+
+// AskReload asks for the same and does not wait for it: what is wrong with the files is in
+// the supervisor's log.
+func (c *Client) AskReload(ctx context.Context) (out ReloadOutcome, err error) {
+	err = c.send(ctx, "POST", "/v1/reload?wait=false", nil, &out)
+	return out, err
+}

@@ -130,6 +130,11 @@ type APIError struct {
 
 func (e *APIError) Error() string { return e.Text }
 
+// A misuse is a request that cannot be followed, whatever the unit is like.
+type misuse string
+
+func (m misuse) Error() string { return string(m) }
+
 func reply(w http.ResponseWriter, code int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
@@ -193,6 +198,12 @@ func (s *Supervisor) postVerb(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	for _, name := range []string{"wait", "prove"} {
+		if v := r.URL.Query().Get(name); v != "" && v != "true" && v != "false" {
+			reply(w, http.StatusBadRequest, &APIError{Text: fmt.Sprintf("%s: %q is neither true nor false", name, v)})
+			return
+		}
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
 	e := errand{unit: name, wait: r.URL.Query().Get("wait") != "false", id: r.URL.Query().Get("request"), what: what}
@@ -214,6 +225,8 @@ func (s *Supervisor) postVerb(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.Is(err, errNoUnit):
 		reply(w, http.StatusNotFound, noUnit(name))
+	case errors.As(err, new(misuse)):
+		reply(w, http.StatusBadRequest, &APIError{Text: err.Error()})
 	case err != nil:
 		reply(w, http.StatusConflict, &APIError{Text: err.Error()})
 	default:
@@ -221,7 +234,14 @@ func (s *Supervisor) postVerb(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// postReload reads all files again. With wait=false it does not wait for them: what is
+// wrong is in the log.
 func (s *Supervisor) postReload(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get("wait") == "false" {
+		go s.Reload(context.WithoutCancel(r.Context())) // at the latest the end of the supervisor ends it
+		reply(w, http.StatusOK, ReloadOutcome{Outcome: Outcome{Outcome: Asked}})
+		return
+	}
 	warnings, err := s.reload(r.Context())
 	if err != nil {
 		reply(w, http.StatusConflict, &APIError{Text: err.Error()})

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/sys"
@@ -33,7 +34,7 @@ func fullIn(before, after []SocketStatus, in time.Duration) string {
 	for _, k := range before {
 		was[k.Inode] = k.Queued
 	}
-	first, grown := time.Duration(-1), 0
+	first, grown := time.Duration(-1), [2]int{}
 	for _, k := range after {
 		more := k.Queued - was[k.Inode]
 		if k.Backlog <= 0 {
@@ -45,7 +46,7 @@ func fullIn(before, after []SocketStatus, in time.Duration) string {
 		if more <= 0 || in <= 0 {
 			continue
 		}
-		grown += more
+		grown[k.unit()] += more
 		left := time.Duration(float64(k.Backlog-k.Queued) / float64(more) * float64(in))
 		if first < 0 || left < first {
 			first = left
@@ -54,5 +55,11 @@ func fullIn(before, after []SocketStatus, in time.Duration) string {
 	if first < 0 {
 		return "no queue grows"
 	}
-	return fmt.Sprintf("at the present rate (%.0f a second) the first queue is full in %s", float64(grown)/in.Seconds(), first.Round(time.Second/10))
+	var rates []string
+	for i, what := range []string{"%.0f a second", "%.0f bytes a second"} {
+		if grown[i] > 0 {
+			rates = append(rates, fmt.Sprintf(what, float64(grown[i])/in.Seconds()))
+		}
+	}
+	return fmt.Sprintf("at the present rate (%s) the first queue is full in %s", strings.Join(rates, ", "), first.Round(time.Second/10))
 }

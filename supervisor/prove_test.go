@@ -202,9 +202,31 @@ func TestFullIn(t *testing.T) {
 		{"it shrinks", []SocketStatus{k(1, 5, 10)}, []SocketStatus{k(1, 4, 10)}, "no queue grows"},
 		{"the first of two", []SocketStatus{k(1, 0, 100), k(2, 0, 100)}, []SocketStatus{k(1, 10, 100), k(2, 20, 100)},
 			"at the present rate (60 a second) the first queue is full in 2s"},
+		{"of udp bytes are counted", nil, []SocketStatus{{Inode: 1, Network: "udp", Queued: 3000, Backlog: 9000}, k(2, 10, 100)},
+			"at the present rate (20 a second, 6000 bytes a second) the first queue is full in 1s"},
 		{"full", nil, []SocketStatus{k(1, 10, 10)}, "a queue is full: clients are turned away, and try again"},
 	} {
 		if got := fullIn(c.before, c.after, 500*time.Millisecond); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
+// Bytes of datagrams are no connections.
+func TestRoom(t *testing.T) {
+	tcp := SocketStatus{Network: "tcp", Queued: 3, Backlog: 10}
+	udp := SocketStatus{Network: "udp6", Queued: 700, Backlog: 1000}
+	for _, c := range []struct {
+		name    string
+		sockets []SocketStatus
+		want    string
+	}{
+		{"connections", []SocketStatus{tcp, tcp}, "6 connections wait, 14 more fit"},
+		{"datagrams", []SocketStatus{udp}, "700 bytes of datagrams wait, 300 more fit"},
+		{"both", []SocketStatus{udp, tcp}, "3 connections wait, 7 more fit; 700 bytes of datagrams wait, 300 more fit"},
+		{"no socket", nil, "0 connections wait, 0 more fit"},
+	} {
+		if got := room(UnitStatus{Sockets: c.sockets}); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}

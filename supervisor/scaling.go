@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
 	"github.com/sockd/sockd/supervisor/internal/machine"
@@ -17,7 +18,7 @@ const maxInstances = 1024
 // when their processes have left and their queues have been moved.
 func (s *Supervisor) scaleUnit(ctx context.Context, e errand, instances int) (Outcome, error) {
 	if instances < 1 || instances > maxInstances {
-		return Outcome{}, fmt.Errorf("instances: %d is not in 1..%d", instances, maxInstances)
+		return Outcome{}, misuse(fmt.Sprintf("instances: %d is not in 1..%d", instances, maxInstances))
 	}
 	closed := 0
 	if e.wait {
@@ -103,15 +104,37 @@ func (s *Supervisor) pauseUnit(ctx context.Context, e errand) (Outcome, error) {
 	return Outcome{e.unit, Done, room(st) + grows}, nil
 }
 
-// room says how much the queues can still hold.
+// room says how much the queues can still hold: of connections their number, of
+// datagrams bytes, as the kernel counts them.
 func room(st UnitStatus) string {
-	queued, backlog := 0, 0
+	var queued, backlog [2]int
 	for _, k := range st.Sockets {
 		if k.Backlog > 0 {
-			queued, backlog = queued+k.Queued, backlog+k.Backlog
+			queued[k.unit()] += k.Queued
+			backlog[k.unit()] += k.Backlog
 		}
 	}
-	return fmt.Sprintf("%d connections wait, %d more fit", queued, max(0, backlog-queued))
+	var all []string
+	for i, what := range []string{"connections wait", "bytes of datagrams wait"} {
+		if backlog[i] > 0 || i == 0 && backlog[1] == 0 {
+			all = append(all, fmt.Sprintf("%d %s, %d more fit", queued[i], what, max(0, backlog[i]-queued[i])))
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+// What a queue is counted in.
+const (
+	inConnections = iota
+	inBytes
+)
+
+// unit is what the socket's queue is counted in.
+func (k *SocketStatus) unit() int {
+	if strings.HasPrefix(k.Network, "udp") {
+		return inBytes
+	}
+	return inConnections
 }
 
 func (s *Supervisor) resumeUnit(ctx context.Context, e errand) (Outcome, error) {

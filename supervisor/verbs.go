@@ -236,6 +236,9 @@ func (s *Supervisor) reloadUnit(ctx context.Context, e errand) (Outcome, error) 
 			}
 		}
 		said = fmt.Sprintf("signal sent to %d processes", sent)
+		if sent == 1 {
+			said = "signal sent to 1 process"
+		}
 		return nil, nil
 	})
 	if err != nil {

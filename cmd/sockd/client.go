@@ -26,6 +26,8 @@ func said(err error) error {
 		return &exitError{code: exitFailed, text: err.Error(), hint: "ask as that user, for instance with sudo, or name the folder of a sockd of yours with --runtime-dir"}
 	case errors.As(err, &api) && api.Status == http.StatusNotFound:
 		return &exitError{code: exitNoUnit, text: api.Text}
+	case errors.As(err, &api) && api.Status == http.StatusBadRequest:
+		return &exitError{code: exitMisuse, text: api.Text}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &exitError{code: exitTimedOut, text: "no answer in time"}
 	}
@@ -67,7 +69,11 @@ func newVerb(verb string) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				out, err := c.Reload(cmd.Context(), timeout)
+				do := func() (supervisor.ReloadOutcome, error) { return c.Reload(cmd.Context(), timeout) }
+				if noWait {
+					do = func() (supervisor.ReloadOutcome, error) { return c.AskReload(cmd.Context()) }
+				}
+				out, err := do()
 				if err != nil {
 					return said(err)
 				}

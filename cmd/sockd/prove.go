@@ -69,6 +69,8 @@ func (p *proving) reloaded(out supervisor.ReloadOutcome) error {
 		if err := printJSON(os.Stdout, out); err != nil {
 			return err
 		}
+	} else if out.Outcome.Outcome == supervisor.Asked {
+		fmt.Println("asked to reload")
 	} else if out.Outcome.Outcome == supervisor.Done {
 		fmt.Println("reloaded")
 		for _, w := range out.Warnings {

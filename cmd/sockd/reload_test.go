@@ -32,3 +32,17 @@ func TestReloadSaysWhatItCannotChange(t *testing.T) {
 		t.Errorf("with nothing changed: %d %q %q", code, stdout, stderr)
 	}
 }
+
+// Who does not want to wait for files does not: what was wrong with them is in the log.
+func TestReloadDoesNotWait(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "cat.toml", "[service]\nexec = \"cat\"\n[socket.a]\nlisten = \"unix://./a.sock\"\n")
+	r := start(t, dir, "run", "cat.toml")
+	r.line("cat@1 idle")
+	write(t, dir, "cat.toml", "[socket.a]\nlosten = 1\n")
+	stdout, stderr, code := sockd(t, dir, "reload", "--no-wait")
+	if code != 0 || stdout != "asked to reload\n" || stderr != "" {
+		t.Errorf("%d %q %q", code, stdout, stderr)
+	}
+	r.line(`cat.toml:2:1: socket.a.losten: unknown key`)
+}
