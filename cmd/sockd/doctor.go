@@ -20,6 +20,7 @@ func newDoctor() *cobra.Command {
 		Long: `Try out what this machine allows to sockd, and say what follows. The units of the
 files and folders given, or those that ` + "`sockd run`" + ` would read, are looked at for what they
 need. No sockd need be running. The exit code is 0 whatever is found.`,
+		ValidArgsFunction: completeFiles,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := textOrJSON(output); err != nil {
 				return err

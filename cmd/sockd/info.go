@@ -37,12 +37,17 @@ func newVersion() *cobra.Command {
 			if output == "json" {
 				return printJSON(os.Stdout, map[string]string{"version": version(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH})
 			}
-			_, err := fmt.Fprintf(os.Stdout, "sockd %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(os.Stdout, versionLine())
 			return err
 		},
 	}
 	outputFlag(cmd, &output)
 	return cmd
+}
+
+// versionLine is the version as people read it.
+func versionLine() string {
+	return fmt.Sprintf("sockd %s %s %s/%s", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // buildVersion is set by the linker for a release: -ldflags "-X main.buildVersion=v1.2.3".

@@ -62,6 +62,10 @@ func execute(args []string) int {
 	if err == nil {
 		return exitDone
 	}
+	var name string
+	if n, _ := fmt.Sscanf(err.Error(), "unknown command %q", &name); n == 1 && !errors.As(err, new(*exitError)) {
+		err = unknownCommand(root, name)
+	}
 	return complain(err)
 }
 
@@ -89,18 +93,23 @@ at once, and hands them the sockets, so that they come and go while no client
 notices. It reads one TOML file for each unit.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return misuse("unknown command %q; see `sockd help`", args[0])
+		Version:       versionLine(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 { // behind --
+				return unknownCommand(cmd, args[0])
 			}
-			return nil
+			return cmd.Help()
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &exitError{code: exitMisuse, text: err.Error(), hint: "see `" + cmd.CommandPath() + " --help`"}
+		return &exitError{code: exitMisuse, text: flagText(cmd, err), hint: "see `" + cmd.CommandPath() + " --help`"}
 	})
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetHelpCommand(newHelp())
 	root.PersistentFlags().String("runtime-dir", "", "folder of the control socket (SOCKD_RUNTIME_DIR)")
+	root.RegisterFlagCompletionFunc("runtime-dir", func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	})
 	root.AddCommand(newRun(), newCheck(), newStatus(), newSchema(), newVersion(), newScale(), newUpgrade(), newSockets(), newDoctor(), newCompletion())
 	for _, verb := range []string{"start", "stop", "restart", "reload", "pause", "resume", "promote", "abort"} {
 		root.AddCommand(newVerb(verb))
@@ -116,14 +125,4 @@ func positive(flag string, d time.Duration) error {
 		return misuse("%s: %v is no time to wait; say for instance 30s", flag, d)
 	}
 	return nil
-}
-
-// argsOrMisuse makes cobra's complaints about arguments exit with 2.
-func argsOrMisuse(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return &exitError{code: exitMisuse, text: err.Error(), hint: "usage: " + cmd.UseLine()}
-		}
-		return nil
-	}
 }

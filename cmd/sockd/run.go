@@ -40,6 +40,12 @@ Signals: TERM and INT stop everything within the stop timeouts, a second INT kil
 HUP reads the files again.`,
 		Example: `  sockd run hello.toml
   sockd run -l http=:8080 -n 4 --per-instance -- ./web -v`,
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(f.listen) > 0 { // a command, and what that takes
+				return nil, cobra.ShellCompDirectiveDefault
+			}
+			return completeFiles(cmd, args, word)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
 	cmd.Flags().StringArrayVarP(&f.listen, "listen", "l", nil, "a socket for the command: [NAME=]ADDRESS; may be repeated")
@@ -49,6 +55,11 @@ HUP reads the files again.`,
 	cmd.Flags().BoolVar(&f.emit, "emit", false, "with -l: print the unit file and end")
 	cmd.Flags().StringVar(&f.orphans, "orphans", supervisor.Adopt, "what becomes of services that a killed sockd has left here: adopt or stop")
 	cmd.Flags().StringVar(&f.logFormat, "log-format", "text", "text, or json for structured lines")
+	words := func(flag string, all ...cobra.Completion) {
+		cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(all, cobra.ShellCompDirectiveNoFileComp))
+	}
+	words("orphans", supervisor.Adopt, supervisor.End)
+	words("log-format", "text", "json")
 	return cmd
 }
 
