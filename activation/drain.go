@@ -98,13 +98,13 @@ const silence = 5 * time.Second
 // are at work. What is left is cut off after DrainTimeout.
 //
 // Shutdown drops a request that it has just read (net/http, conn.serve), so it does not
-// begin before everybody has been heard. It does not come last either: handlers that go
-// on without end (RegisterOnShutdown) and idle clients of HTTP/2 learn it only from there.
+// begin before everybody has been heard. It does not come last either: it closes the
+// idle, and handlers that go on without end (RegisterOnShutdown) and clients of HTTP/2
+// learn of it from nowhere else.
 func (d *drain) finish() error {
 	ctx, cancel := context.WithTimeout(context.Background(), d.limit)
 	defer cancel()
 	d.wait(ctx, d.moment, &d.open)
-	d.srv.SetKeepAlivesEnabled(false) // closes the idle, and those that will be
 	d.wait(ctx, silence, &d.unheard)
 	ended := make(chan error, 1)
 	go func() { ended <- d.srv.Shutdown(ctx) }()

@@ -2,11 +2,12 @@ package activation
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 )
@@ -128,9 +129,45 @@ func TestDrainCutsOff(t *testing.T) {
 	body.Close()
 }
 
+// A request that has been read is not lost before its handler has it, however long that
+// takes: Shutdown, which would drop it, does not begin.
+func TestDrainKeepsWhatWasJustRead(t *testing.T) {
+	down := make(chan struct{})
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello") })}
+	srv.RegisterOnShutdown(func() { close(down) })
+	srv.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateActive { // read, and not looked at
+			select {
+			case <-down:
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+	d := newDrain(srv)
+	var c net.Conn
+	err := drained(t, d, 0, func(address string) {
+		var err error
+		if c, err = net.Dial("tcp", address); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		for d.open.Load() == 0 {
+			runtime.Gosched()
+		}
+	}, func(string) {
+		fmt.Fprint(c, "GET / HTTP/1.0\r\n\r\n")
+		if text, err := io.ReadAll(c); err != nil || !strings.HasSuffix(string(text), "hello") {
+			t.Errorf("%q, %v", text, err)
+		}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // Hijacked connections are their handlers' business, as in net/http.
 func TestDrainDoesNotWaitForTheHijacked(t *testing.T) {
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	d := newDrain(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -138,8 +175,8 @@ func TestDrainDoesNotWaitForTheHijacked(t *testing.T) {
 		}
 		t.Cleanup(func() { c.Close() })
 		fmt.Fprint(c, "mine\n")
-	})}
-	err := drained(t, newDrain(srv), 0, func(address string) {
+	})})
+	err := drained(t, d, longWait, func(address string) {
 		c, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
@@ -150,8 +187,8 @@ func TestDrainDoesNotWaitForTheHijacked(t *testing.T) {
 			t.Fatalf("%q, %v", line, err)
 		}
 	}, nothing)
-	if err != nil {
-		t.Error(err)
+	if open := d.open.Load(); open != 0 || err != nil {
+		t.Error(open, err)
 	}
 }
 
@@ -185,7 +222,7 @@ func TestDrainAnswersOnceMore(t *testing.T) {
 
 func request(t *testing.T, address string) *http.Request {
 	t.Helper()
-	req, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), "GET", "http://"+address, nil)
+	req, err := http.NewRequestWithContext(limited(t), "GET", "http://"+address, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package activation_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -110,6 +111,41 @@ func ExampleInstance() {
 	n, of := activation.Instance()
 	fmt.Printf("worker %d of %d\n", n, of)
 	// Output: worker 1 of 1
+}
+
+// A QUIC server that is told how to begin its connection ids begins each so.
+func ExampleConnectionIDPrefix() {
+	id := make([]byte, 12)
+	n := copy(id, activation.ConnectionIDPrefix())
+	rand.Read(id[n:])
+	fmt.Println(n, "bytes are given") // 4 with flows = "quic"
+	// Output: 0 bytes are given
+}
+
+// A stream of events ends when the server is told to leave, and so the drain does.
+func ExampleServe_stream() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel() // a real service passes context.Background() and leaves at SIGTERM
+	leaving := make(chan struct{})
+	srv := &http.Server{
+		Addr: "127.0.0.1:0",
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			for tick := time.Tick(time.Second); ; {
+				fmt.Fprintln(w, time.Now())
+				http.NewResponseController(w).Flush()
+				select {
+				case <-tick:
+				case <-leaving:
+					return
+				case <-r.Context().Done():
+					return
+				}
+			}
+		}),
+	}
+	srv.RegisterOnShutdown(func() { close(leaving) })
+	fmt.Println("served:", activation.Serve(ctx, srv))
+	// Output: served: <nil>
 }
 
 // What a service without net/http tells its supervisor, from start to end.
