@@ -22,6 +22,12 @@ func (s *source) absent() Problems {
 		return nil
 	}
 	missing("exec", sv.program())
+	if s.shell != "" {
+		missing("exec", wrong("%s is given to the program as it is: there is no shell", quote(s.shell)).write(`["/bin/sh", "-c", "…"] if you want one, or put it in quotes`))
+	}
+	for _, file := range sv.EnvironmentFiles {
+		missing("environment_files", variables(file))
+	}
 	if st, err := os.Stat(sv.Directory); err != nil {
 		missing("directory", wrong("%s: %s", quote(sv.Directory), cannot(err).text))
 	} else if !st.IsDir() {
@@ -34,6 +40,20 @@ func (s *source) absent() Problems {
 		missing("group", wrong("there is no group %s in /etc/group", quote(sv.Group)))
 	}
 	return all
+}
+
+// variables says why a start would fail for want of a file of environment_files.
+func variables(file string) *fault {
+	file, may := strings.CutPrefix(file, "-")
+	switch st, err := os.Stat(file); {
+	case err != nil && may:
+		return nil
+	case err != nil:
+		return &fault{quote(file) + ": " + cannot(err).text, `a leading "-" says that it may be missing`}
+	case !st.Mode().IsRegular():
+		return wrong("%s is not a regular file", quote(file))
+	}
+	return nil
 }
 
 // known says whether a name stands in a file such as /etc/passwd. What is a number, or not

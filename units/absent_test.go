@@ -23,11 +23,13 @@ func TestCheckWarnsOfWhatIsNotHere(t *testing.T) {
 		{"one that is no program", "exec = ['./plain']", `:2:8: service.exec: "` + dir + `/plain" is not a program that can be executed`},
 		{"a program by name", "exec = 'sockd-no-such-program'", `:2:8: service.exec: there is no program "sockd-no-such-program" in the service's PATH (a program in the unit's folder is written with a slash: "./sockd-no-such-program")`},
 		{"one that is in the service's PATH", "exec = 'there'\nenvironment = { PATH = '" + dir + "' }", ""},
-		{"one whose PATH may stand in a file", "exec = 'there'\nenvironment_files = ['env']", ""},
+		{"one whose PATH may stand in a file", "exec = 'there'\nenvironment_files = ['plain']", ""},
 		{"a folder", "exec = './there'\ndirectory = 'gone'", `:3:13: service.directory: "` + dir + `/gone": no such file or directory`},
 		{"a folder that is none", "exec = './there'\ndirectory = './plain'", `:3:13: service.directory: "` + dir + `/plain" is not a folder`},
 		{"a user", "exec = './there'\nuser = 'sockd-nobody'", `:3:8: service.user: there is no user "sockd-nobody" in /etc/passwd`},
 		{"a group", "exec = './there'\ngroup = 'sockd-nobody'", `:3:9: service.group: there is no group "sockd-nobody" in /etc/group`},
+		{"a file of variables", "exec = './there'\nenvironment_files = ['-gone.env', 'plain', 'gone.env']", `:3:21: service.environment_files: "` + dir + `/gone.env": no such file or directory (a leading "-" says that it may be missing)`},
+		{"a file of variables that is a folder", "exec = './there'\nenvironment_files = '-.'", `:3:21: service.environment_files: "` + dir + `" is not a regular file`},
 		{"a user that is there", "exec = './there'\nuser = 'root'", ""},
 		{"a user by number", "exec = './there'\nuser = '4000000'", ""},
 	} {
@@ -67,5 +69,38 @@ func TestWhatEndsTooEarly(t *testing.T) {
 func TestProblemWithoutAFile(t *testing.T) {
 	if got := (Problem{Key: "service.instances", Text: "wrong"}).Error(); got != "service.instances: wrong" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// What only a shell would understand is given to the program as it is: most often that is
+// not what was meant, and nobody says so but the program, if it minds.
+func TestCheckWarnsOfWhatIsForAShell(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "u.toml")
+	for command, want := range map[string]string{
+		`"cat *.c"`:                     "*",
+		`"cat $HOME/x"`:                 "$",
+		`"cat ${HOME}"`:                 "$",
+		`"cat a | cat"`:                 "|",
+		`"cat a; cat b"`:                ";",
+		`"cat a && cat b"`:              "&",
+		`"cat <a"`:                      "<",
+		`"cat >b"`:                      ">",
+		"\"cat `date`\"":                "`",
+		`"cat '*.c' \"a|b\" '$HOME'"`:   "",
+		`"cat \\*.c \\$HOME"`:           "",
+		`"cat costs 5$ a$ '$' $ ,"`:     "",
+		`["cat", "*.c", "$HOME", "|"]`:  "",
+		`'cat -c "echo $HOME; exit 1"'`: "",
+	} {
+		if err := os.WriteFile(file, []byte("[service]\nexec = "+command+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if want != "" {
+			want = file + `:2:8: service.exec: "` + want + `" is given to the program as it is: there is no shell (write ["/bin/sh", "-c", "…"] if you want one, or put it in quotes)`
+		}
+		if _, warnings, err := Check(file); err != nil || warnings.Error() != want {
+			t.Errorf("%s: %v\n got %s\nwant %s", command, err, warnings.Error(), want)
+		}
 	}
 }

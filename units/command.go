@@ -64,3 +64,27 @@ func SplitCommand(line string) ([]string, error) {
 	}
 	return words, nil
 }
+
+// forShell is the first thing in a command that splitCommand takes, outside of quotes, that
+// a shell would understand and sockd gives to the program as it is; "" if there is none.
+func forShell(s string) string {
+	var quote byte // the open quote, or 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '\\' && quote != '\'':
+			i++
+		case quote != 0:
+			if c == quote {
+				quote = 0
+			}
+		case c == '\'' || c == '"':
+			quote = c
+		case strings.IndexByte("|&;<>*`", c) >= 0:
+			return s[i : i+1]
+		case c == '$' && i+1 < len(s) && (isVariable(s[i+1:i+2]) || s[i+1] == '{' || s[i+1] == '('):
+			return "$"
+		}
+	}
+	return ""
+}

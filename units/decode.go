@@ -16,6 +16,7 @@ type source struct {
 	set    map[string]*node // every key that is set, by its dotted path
 	listen [][]spot         // the place of each address, as in unit.Sockets[i].Listen
 	here   map[string]spot  // the place of what may be missing on this machine: see absent
+	shell  string           // what stands in exec and only a shell would understand, or ""
 }
 
 // A spot is a place in a file.
@@ -55,13 +56,16 @@ func parseSource(name string, text []byte) *source {
 	if root := s.parse(text); root != nil {
 		s.decode(root)
 	}
-	for _, name := range []string{"exec", "directory", "user", "group"} {
+	for _, name := range []string{"exec", "directory", "environment_files", "user", "group"} {
 		if n := s.set["service."+name]; n != nil {
 			if s.here == nil {
 				s.here = map[string]spot{}
 			}
 			line, col := s.placer.place(n.value)
 			s.here[name] = spot{line, col}
+			if text, ok := n.data.(string); ok && name == "exec" {
+				s.shell = forShell(text)
+			}
 		}
 	}
 	s.placer, s.set = nil, nil // thousands of files may wait for the last check
