@@ -197,14 +197,17 @@ func nameHeld(unit string, have, made []*socket) {
 }
 
 // release closes sockets for good and removes their paths.
-func (s *Supervisor) release(sockets []*socket) {
+func (s *Supervisor) release(sockets []*socket) { s.releaseUnless(s.passOn, sockets) }
+
+// releaseUnless does it, and leaves a path to whom it was passed on.
+func (s *Supervisor) releaseUnless(passedOn func(*socket) bool, sockets []*socket) {
 	for _, k := range sockets {
 		s.sayWhoWaits(k)
 		if k.key != 0 {
 			s.watch.Remove(k.fd)
 			delete(s.targets, k.key)
 		}
-		if k.path != nil && !s.passOn(k) {
+		if k.path != nil && !passedOn(k) {
 			if err := k.path.Remove(); err != nil {
 				s.log.Warn("path not removed", "socket", k.where(), "err", err)
 			}
@@ -272,8 +275,9 @@ func (s *Supervisor) releaseAll() {
 		gone[u] = u.sockets
 		u.setSockets(nil) // nobody is there to whom what waits could be sent
 	}
+	toNobody := func(*socket) bool { return false } // nor would a path be passed on: to look for whom takes long where units are many
 	for _, u := range s.units {
-		s.release(gone[u])
+		s.releaseUnless(toNobody, gone[u])
 		s.dropStore(u, "sockd stops")
 		s.unsave(u)
 	}
