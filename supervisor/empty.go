@@ -25,17 +25,37 @@ func (s *Supervisor) awaitEmpty(u *unit, instance int) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	u.looks[instance] = cancel
 	go func() {
-		defer cancel()
 		if !s.seenEmpty(ctx, fds, 3) {
+			cancel()
 			return // the machine does not wait any more, or has lost its patience too
 		}
-		s.ask(ctx, func() error {
-			if ctx.Err() == nil {
-				s.handle(u, machine.Emptied{Instance: instance})
-			}
-			return nil
-		})
+		select {
+		case s.empty <- emptied{u, instance, ctx.Done()}:
+		case <-ctx.Done():
+		case <-s.quit:
+			cancel()
+		}
 	}()
+}
+
+// An emptied is what comes of the looks that a unit's machine has asked for.
+type emptied struct {
+	unit     *unit
+	instance int
+	void     <-chan struct{} // closed when the machine waits for it no more
+}
+
+// areEmpty takes what came of looks.
+func (s *Supervisor) areEmpty(all []emptied) {
+	var ds []*decision
+	for _, e := range all {
+		select {
+		case <-e.void:
+		default:
+			ds = append(ds, s.decide(e.unit, len(s.untold), machine.Emptied{Instance: e.instance}))
+		}
+	}
+	s.settle(ds)
 }
 
 // settleLooks ends those that the machine waits for no more.

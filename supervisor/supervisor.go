@@ -95,6 +95,7 @@ type Supervisor struct {
 	reloads  chan struct{} // has room for the one that is under way
 	fired    chan []uint64 // watch keys
 	gates    chan gateNews
+	empty    chan emptied
 	files    chan filesRead
 	quit     chan struct{}
 	view     atomic.Pointer[view]
@@ -149,7 +150,7 @@ func New(cfg Config) *Supervisor {
 	return &Supervisor{
 		cfg: cfg, log: cfg.Log, keeper: cfg.keeper,
 		events: newEventLog(), units: map[string]*unit{}, targets: map[uint64]target{},
-		requests: make(chan request), reloads: make(chan struct{}, 1), fired: make(chan []uint64), gates: make(chan gateNews), files: make(chan filesRead), checks: map[keeper.ID]*check{}, quit: make(chan struct{}), started: make(chan struct{}),
+		requests: make(chan request), reloads: make(chan struct{}, 1), fired: make(chan []uint64), gates: make(chan gateNews), empty: make(chan emptied), files: make(chan filesRead), checks: map[keeper.ID]*check{}, quit: make(chan struct{}), started: make(chan struct{}),
 	}
 }
 
@@ -271,6 +272,8 @@ func (s *Supervisor) loop(ctx context.Context) error {
 			s.logDone(key)
 		case n := <-s.gates:
 			s.gatesSaid(behind(n, s.gates))
+		case e := <-s.empty:
+			s.areEmpty(behind(e, s.empty))
 		case n := <-s.files:
 			s.filesWereRead(n)
 		case r := <-s.requests:
