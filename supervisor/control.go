@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/keeper"
+	"github.com/sockd/sockd/units"
 	"golang.org/x/sys/unix"
 )
 
@@ -124,8 +125,9 @@ func (s *Supervisor) Handler() http.Handler {
 
 // An APIError is the body of every answer that is not a success.
 type APIError struct {
-	Text   string `json:"error"`
-	Status int    `json:"-"` // HTTP status
+	Text     string   `json:"error"`
+	Problems []string `json:"problems,omitempty"` // of unit files, each with its place; Text has them all
+	Status   int      `json:"-"`                  // HTTP status
 }
 
 func (e *APIError) Error() string { return e.Text }
@@ -244,7 +246,13 @@ func (s *Supervisor) postReload(w http.ResponseWriter, r *http.Request) {
 	}
 	warnings, err := s.reload(r.Context())
 	if err != nil {
-		reply(w, http.StatusConflict, &APIError{Text: err.Error()})
+		e := &APIError{Text: err.Error()}
+		var problems units.Problems
+		errors.As(err, &problems)
+		for _, p := range problems {
+			e.Problems = append(e.Problems, p.Error())
+		}
+		reply(w, http.StatusConflict, e)
 		return
 	}
 	reply(w, http.StatusOK, ReloadOutcome{Outcome: Outcome{Outcome: Done}, Warnings: warnings})

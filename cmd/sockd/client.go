@@ -26,6 +26,11 @@ func said(err error) error {
 		return &exitError{code: exitFailed, text: err.Error(), hint: "ask as that user, for instance with sudo, or name the folder of a sockd of yours with --runtime-dir"}
 	case errors.As(err, &api) && api.Status == http.StatusNotFound:
 		return &exitError{code: exitNoUnit, text: api.Text}
+	case errors.As(err, &api) && len(api.Problems) > 0:
+		for _, p := range api.Problems {
+			fmt.Fprintln(os.Stderr, p)
+		}
+		return &exitError{code: exitFailed, text: count(len(api.Problems), "problem") + "; nothing was changed"}
 	case errors.As(err, &api) && api.Status == http.StatusBadRequest:
 		return &exitError{code: exitMisuse, text: api.Text}
 	case errors.Is(err, context.DeadlineExceeded):

@@ -46,3 +46,17 @@ func TestReloadDoesNotWait(t *testing.T) {
 	}
 	r.line(`cat.toml:2:1: socket.a.losten: unknown key`)
 }
+
+// The problems of a reload stand there as those of a check do: each on a line, its place first.
+func TestReloadSaysProblemsAsCheckDoes(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "cat.toml", "[service]\nexec = \"cat\"\n[socket.a]\nlisten = \"unix://./a.sock\"\n")
+	r := start(t, dir, "run", "cat.toml")
+	r.line("cat@1 idle")
+	write(t, dir, "cat.toml", "[service]\nexec = 5\nwotch = 1\n")
+	_, check, _ := sockd(t, dir, "check", "cat.toml")
+	want := strings.Replace(check, "2 problems", "2 problems; nothing was changed", 1)
+	if stdout, stderr, code := sockd(t, dir, "reload"); code != exitFailed || stdout != "" || stderr != want || want == check {
+		t.Errorf("%d %q\n got %s\nwant %s", code, stdout, stderr, want)
+	}
+}
