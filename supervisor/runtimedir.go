@@ -198,10 +198,10 @@ func tryLock(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) }
 // longer if the keeper that is named there dies.
 func lockFile(fd int) error {
 	err := tryLock(fd)
-	pid := pidIn(fd)
-	if err == nil || pid == 0 {
-		return err
+	if err == nil {
+		return nil
 	}
+	pid := pidIn(fd) // 0: it has the lock, and is about to say who it is
 	locked, dead := make(chan error, 1), make(chan struct{})
 	go func() {
 		for {
@@ -213,16 +213,18 @@ func lockFile(fd int) error {
 	}()
 	late := time.NewTimer(lockPatience)
 	defer late.Stop()
-	keeper, gone := sys.Open(pid)
-	if gone == nil {
-		defer keeper.Close() // ends the wait
-		go func() {
-			if keeper.WaitDead() == nil {
-				close(dead)
-			}
-		}()
-	} else if errors.Is(gone, unix.ESRCH) {
-		close(dead)
+	if pid != 0 {
+		keeper, gone := sys.Open(pid)
+		if gone == nil {
+			defer keeper.Close() // ends the wait
+			go func() {
+				if keeper.WaitDead() == nil {
+					close(dead)
+				}
+			}()
+		} else if errors.Is(gone, unix.ESRCH) {
+			close(dead)
+		}
 	}
 	for {
 		select {

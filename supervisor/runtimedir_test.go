@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -175,5 +176,33 @@ func TestSecondSupervisorIsRefused(t *testing.T) {
 	}
 	if _, err := os.Lstat(filepath.Join(f.dir, "run")); err == nil {
 		t.Error("the folder that it made is left")
+	}
+}
+
+// Of two that begin at once one has the lock before it has said who it is: the other
+// waits for that, so that it can name it.
+func TestLockOfOneThatHasNotSaidWhoItIs(t *testing.T) {
+	was := lockPatience
+	t.Cleanup(func() { lockPatience = was })
+	lockPatience = 50 * time.Millisecond
+	name := filepath.Join(t.TempDir(), lockName)
+	open := func() int {
+		fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		return fd
+	}
+	first, second := open(), open()
+	if err := tryLock(first); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := lockFile(second); err == nil {
+		t.Error("two have the lock")
+	}
+	if waited := time.Since(began); waited < lockPatience {
+		t.Errorf("waited %v, want at least %v", waited, lockPatience)
 	}
 }
