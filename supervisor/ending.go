@@ -53,33 +53,37 @@ func (u *unit) exitCode() int {
 // forgetGone forgets units that have gone, once all news of them is acknowledged: until
 // then another supervisor must know them.
 func (s *Supervisor) forgetGone() {
+	if len(s.parting) == 0 {
+		return
+	}
+	grouped, passOn := false, s.heirs()
 	for _, u := range s.parting {
 		if u.gone() && s.units[u.conf.Name] == u {
-			s.forget(u)
+			grouped = slices.ContainsFunc(u.sockets, func(k *socket) bool { return k.options != nil && k.options.ReusePort }) || grouped
+			s.forget(u, passOn)
 		}
 	}
 	s.parting = nil
+	if grouped { // who was in a group with one of them may have that to himself now
+		s.steerAll(keeper.Inventory{})
+		for _, u := range s.sorted() {
+			s.refit(u)
+		}
+	}
 }
 
 // forget parts from a removed unit of which nothing is left.
-func (s *Supervisor) forget(u *unit) {
-	grouped := slices.ContainsFunc(u.sockets, func(k *socket) bool { return k.options != nil && k.options.ReusePort })
+func (s *Supervisor) forget(u *unit, passOn func(*socket) bool) {
 	s.closeGroups(u)
 	gone := u.sockets
 	u.setSockets(nil)
-	s.release(gone)
+	s.releaseUnless(passOn, gone)
 	u.canary = nil // nobody need watch it
 	s.dropStore(u, "the unit was removed")
 	s.agenda.set(u, 0, false)
 	s.unsave(u)
 	delete(s.units, u.conf.Name)
 	s.stale = true
-	if grouped { // who was in a group with it may have that to himself now
-		s.steerAll(keeper.Inventory{})
-		for _, other := range s.sorted() {
-			s.refit(other)
-		}
-	}
 	s.log.Info("removed", "unit", u.conf.Name)
 }
 

@@ -197,7 +197,7 @@ func nameHeld(unit string, have, made []*socket) {
 }
 
 // release closes sockets for good and removes their paths.
-func (s *Supervisor) release(sockets []*socket) { s.releaseUnless(s.passOn, sockets) }
+func (s *Supervisor) release(sockets []*socket) { s.releaseUnless(s.heirs(), sockets) }
 
 // releaseUnless does it, and leaves a path to whom it was passed on.
 func (s *Supervisor) releaseUnless(passedOn func(*socket) bool, sockets []*socket) {
@@ -247,24 +247,38 @@ func (s *Supervisor) sayWhoWaits(k *socket) {
 	}
 }
 
-// passOn leaves a path to another unit that has the same socket, if there is one: a
-// supervisor that was about to give it to one of them may have died half-way.
-func (s *Supervisor) passOn(k *socket) bool {
-	for _, u := range s.units {
-		for _, other := range u.sockets {
-			if other == k || other.inode != k.inode {
+// heirs says who else has a socket, and leaves its path to him: a supervisor that was
+// about to give it to one of them may have died half-way. It looks around once, for all
+// that are released together.
+func (s *Supervisor) heirs() (passOn func(*socket) bool) {
+	type heir struct {
+		unit   *unit
+		socket *socket
+	}
+	var of map[uint64][]heir // by inode
+	return func(k *socket) bool {
+		if of == nil {
+			of = make(map[uint64][]heir, len(s.units))
+			for _, u := range s.units {
+				for _, k := range u.sockets {
+					of[k.inode] = append(of[k.inode], heir{u, k})
+				}
+			}
+		}
+		for _, h := range of[k.inode] {
+			if h.socket == k || k.inode == 0 || !slices.Contains(h.unit.sockets, h.socket) {
 				continue
 			}
-			if other.path == nil {
-				other.path, u.savedSockets = k.path, nil
-				if err := s.save(u); err != nil {
-					s.log.Error("not saved", "unit", u.conf.Name, "err", err)
+			if h.socket.path == nil {
+				h.socket.path, h.unit.savedSockets = k.path, nil
+				if err := s.save(h.unit); err != nil {
+					s.log.Error("not saved", "unit", h.unit.conf.Name, "err", err)
 				}
 			}
 			return true
 		}
+		return false
 	}
-	return false
 }
 
 // releaseAll closes every socket of every unit.
@@ -275,7 +289,7 @@ func (s *Supervisor) releaseAll() {
 		gone[u] = u.sockets
 		u.setSockets(nil) // nobody is there to whom what waits could be sent
 	}
-	toNobody := func(*socket) bool { return false } // nor would a path be passed on: to look for whom takes long where units are many
+	toNobody := func(*socket) bool { return false } // nor would a path be passed on
 	for _, u := range s.units {
 		s.releaseUnless(toNobody, gone[u])
 		s.dropStore(u, "sockd stops")
