@@ -31,6 +31,9 @@ func DefaultRuntimeDir() string {
 	return fmt.Sprintf("/tmp/sockd-%d", os.Getuid())
 }
 
+// AdhocPrefix begins the names of folders that `sockd run -l` makes below the usual one.
+const AdhocPrefix = "run-"
+
 // lockHeld is what the keeper holds the lock of the runtime folder under, so that
 // it stays locked whoever supervises.
 const lockHeld = "lock"
@@ -97,9 +100,8 @@ func missingFolders(path string) (missing []string) {
 	}
 }
 
-// dirMode is the mode of folders that sockd makes. The sticky bit says who has made them:
-// the last of several below one folder takes that along, whoever was the first.
-const dirMode = 0o700 | fs.ModeSticky
+// dirMode is the mode of folders that sockd makes.
+const dirMode = 0o700
 
 // make makes the folder, or checks one that is there. That is left as it is: what lies
 // in it may be somebody else's.
@@ -271,15 +273,16 @@ func (d *runtimeDir) close(k keeper.Keeper) {
 	d.removeMade()
 }
 
-// removeMade removes the folders made here, and the one above if another sockd has
-// made it, as far as they are empty.
+// removeMade removes the folders made here, as far as they are empty. Of several `sockd run
+// -l` the last takes along the folder that the first has made for all.
 func (d *runtimeDir) removeMade() {
 	for _, p := range d.made {
 		os.Remove(p)
 	}
 	above := filepath.Dir(d.path)
 	var st unix.Stat_t
-	if unix.Lstat(above, &st) == nil && st.Mode&0o7777 == 0o700|unix.S_ISVTX && int(st.Uid) == os.Getuid() {
+	if len(d.made) > 0 && strings.HasPrefix(filepath.Base(d.path), AdhocPrefix) &&
+		unix.Lstat(above, &st) == nil && st.Mode&0o7777 == dirMode && int(st.Uid) == os.Getuid() {
 		os.Remove(above)
 	}
 }

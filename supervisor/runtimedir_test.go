@@ -125,7 +125,7 @@ func TestLastOneRemovesTheFolderAbove(t *testing.T) {
 	for _, made := range []bool{true, false} {
 		base := filepath.Join(t.TempDir(), "sockd")
 		if !made {
-			os.Mkdir(base, 0o700)
+			os.Mkdir(base, 0o755)
 		}
 		var all []*fixture
 		for i := range 3 {
@@ -133,6 +133,9 @@ func TestLastOneRemovesTheFolderAbove(t *testing.T) {
 			f.run = filepath.Join(base, fmt.Sprint("run-", i))
 			f.start()
 			all = append(all, f)
+			if st, err := os.Stat(f.run); err != nil || st.Mode() != 0o700|os.ModeDir {
+				t.Errorf("%v, %v", st.Mode(), err)
+			}
 		}
 		for _, f := range all {
 			f.stop()

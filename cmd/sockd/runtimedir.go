@@ -28,7 +28,7 @@ func baseDir(cmd *cobra.Command) (dir string, named bool) {
 func runtimeDir(cmd *cobra.Command, adhoc bool) string {
 	dir, named := baseDir(cmd)
 	if adhoc && !named {
-		dir = filepath.Join(dir, fmt.Sprintf("run-%d", os.Getppid())) // the keeper's: that is the one people see
+		dir = filepath.Join(dir, fmt.Sprint(supervisor.AdhocPrefix, os.Getppid())) // the keeper's: that is the one people see
 	}
 	return dir
 }
@@ -40,7 +40,7 @@ func runtimeDirs(cmd *cobra.Command) []string {
 	if named {
 		return []string{dir}
 	}
-	below, _ := filepath.Glob(filepath.Join(dir, "run-*"))
+	below, _ := filepath.Glob(filepath.Join(dir, supervisor.AdhocPrefix+"*"))
 	sort.Strings(below)
 	return append([]string{dir}, below...)
 }
