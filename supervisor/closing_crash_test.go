@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -105,11 +104,7 @@ func TestScaledAwayAndNotYetClosed(t *testing.T) {
 			before := f.unit("web").Sockets
 			flows := peers(t, f.address("web", "quic"), 40)
 			second := f.unit("web").Instances[1].Runs[0].Pid
-			i := slices.IndexFunc(flows, func(p *peer) bool { return p.pid == second })
-			if i < 0 {
-				t.Fatal("none of 40 flows is with the second instance")
-			}
-			deafen(t, flows[i])
+			deafen(t, flowOf(t, flows, second))
 			sent := say(t, flows, second, 5)
 			dead := make(chan struct{})
 			s := f.s
@@ -126,11 +121,7 @@ func TestScaledAwayAndNotYetClosed(t *testing.T) {
 			<-s.quit
 			f.ended = nil
 			f.start()
-			for _, p := range flows {
-				if p.pid == second {
-					p.instance = 1 // to which it has moved
-				}
-			}
+			moved(flows, second, 1)
 			if heard := hear(t, flows, second, 5); heard != sent {
 				t.Errorf("%d answered, %d sent", heard, sent)
 			}

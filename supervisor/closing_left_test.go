@@ -17,11 +17,7 @@ func deafInstances(t *testing.T, f *fixture, unit string) (flows []*peer, pids [
 	flows = peers(t, f.address(unit, "quic"), 60)
 	for i, in := range f.unit(unit).Instances {
 		pids = append(pids, in.Runs[0].Pid)
-		at := slices.IndexFunc(flows, func(p *peer) bool { return p.pid == pids[i] })
-		if at < 0 {
-			t.Fatalf("none of %d flows is with instance %d", len(flows), i+1)
-		}
-		deafen(t, flows[at])
+		deafen(t, flowOf(t, flows, pids[i]))
 	}
 	return flows, pids
 }
@@ -74,12 +70,8 @@ func TestWhatIsLeftWaitsForRoomWithEach(t *testing.T) {
 			var pids []int
 			for i, in := range f.unit("web").Instances {
 				pids = append(pids, in.Runs[0].Pid)
-				at := slices.IndexFunc(flows, func(p *peer) bool { return p.pid == pids[i] })
-				if at < 0 {
-					t.Fatalf("none of %d flows is with instance %d", len(flows), i+1)
-				}
-				if i > 0 {
-					deafen(t, flows[at])
+				if p := flowOf(t, flows, pids[i]); i > 0 {
+					deafen(t, p)
 				}
 			}
 			second := f.fill(flows, pids[1], 2, 85)

@@ -42,25 +42,37 @@ func init() {
 
 // A program that embeds a supervisor keeps the sockets that its own manager passed it.
 func TestEmbeddingProgramKeepsItsSockets(t *testing.T) {
+	passed, address := listenerFile(t)
+	got, err := passTo("embedding", "1", passed)
+	if want := address + " 1"; err != nil || got != want {
+		t.Errorf("%q, %v; want %q", got, err, want)
+	}
+}
+
+// listenerFile is a listener as one is passed, and its address.
+func listenerFile(t *testing.T) (file *os.File, address string) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	passed, err := ln.(*net.TCPListener).File()
-	if err != nil {
+	t.Cleanup(func() { ln.Close() })
+	if file, err = ln.(*net.TCPListener).File(); err != nil {
 		t.Fatal(err)
 	}
-	defer passed.Close()
+	t.Cleanup(func() { file.Close() })
+	return file, ln.Addr().String()
+}
+
+// passTo returns what a role says that is passed files and promised so many.
+func passTo(role, promised string, files ...*os.File) (said string, err error) {
 	exe, err := os.Executable()
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	cmd := exec.Command(exe)
-	cmd.ExtraFiles = []*os.File{passed}
-	cmd.Env = append(os.Environ(), "TEST_ROLE=embedding", "LISTEN_FDS=1")
+	cmd.ExtraFiles = files
+	cmd.Env = append(os.Environ(), "TEST_ROLE="+role, "LISTEN_FDS="+promised)
 	out, err := cmd.CombinedOutput()
-	if got, want := strings.TrimSpace(string(out)), ln.Addr().String()+" 1"; err != nil || got != want {
-		t.Errorf("%q, %v; want %q", got, err, want)
-	}
+	return strings.TrimSpace(string(out)), err
 }

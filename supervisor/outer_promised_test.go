@@ -5,9 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"strconv"
-	"strings"
 	"testing"
 )
 
@@ -36,20 +34,7 @@ func init() {
 }
 
 func TestMorePromisedThanPassed(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	file, err := ln.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	file, _ := listenerFile(t)
 	for _, c := range []struct {
 		name, promised string
 		passed         []*os.File
@@ -60,11 +45,7 @@ func TestMorePromisedThanPassed(t *testing.T) {
 		{"fewer", "9", []*os.File{file, file}, "msg=\"passed sockets missing\" promised=9 there=2\n2 <nil>"},
 		{"far fewer", "2000000000", []*os.File{file}, "msg=\"passed sockets missing\" promised=2000000000 there=1\n1 <nil>"},
 	} {
-		cmd := exec.Command(exe)
-		cmd.ExtraFiles = c.passed
-		cmd.Env = append(os.Environ(), "TEST_ROLE=promised", "LISTEN_FDS="+c.promised)
-		out, err := cmd.CombinedOutput()
-		if got := strings.TrimSpace(string(out)); err != nil || got != c.wanted {
+		if got, err := passTo("promised", c.promised, c.passed...); err != nil || got != c.wanted {
 			t.Errorf("%s: %v, %.1000q; want %q", c.name, err, got, c.wanted)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"net"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/sockd/sockd/supervisor/internal/steer"
 	"golang.org/x/sys/unix"
@@ -37,15 +36,7 @@ func TestRetireWhereNothingIsSteered(t *testing.T) {
 			address := f.address("web", "http")
 			second := f.unit("web").Instances[1].Runs[0].Pid
 			suspend(t, second)
-			var clients []net.Conn
-			for f.unit("web").Sockets[1].Queued < 5 {
-				c, err := net.Dial("tcp", address)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer c.Close()
-				clients = append(clients, c)
-			}
+			clients := f.crowd(1, 5)
 			done := make(chan error, 1)
 			go func() {
 				out, err := f.s.scaleUnit(t.Context(), errand{unit: "web", wait: true}, 1)
@@ -65,12 +56,7 @@ func TestRetireWhereNothingIsSteered(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}
-			for i, c := range clients {
-				c.SetDeadline(time.Now().Add(patience))
-				if _, err := c.Read(make([]byte, 1)); err != nil {
-					t.Errorf("client %d of %d: %v", i, len(clients), err)
-				}
-			}
+			wantServed(t, clients)
 			late.leave()
 			if late.failed.Load() > 0 {
 				t.Errorf("%d of %d late clients lost: %v", late.failed.Load(), late.served.Load(), late.complaints())
@@ -86,21 +72,13 @@ func TestRetireOfASocketThatIsNotDeaf(t *testing.T) {
 	t.Setenv(levelVariable, "hash")
 	f := newFixture(t, "web", fmt.Sprintf(siblings, "", 2, ""))
 	f.do("start", "web", Done)
-	address, leaving := f.address("web", "http"), f.unit("web").Sockets[1]
+	leaving := f.unit("web").Sockets[1]
 	if err := steer.Lock(leaving.fd); err != nil {
 		t.Fatal(err)
 	}
 	second := f.unit("web").Instances[1].Runs[0].Pid
 	suspend(t, second)
-	var clients []net.Conn
-	for f.unit("web").Sockets[1].Queued < 5 {
-		c, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		clients = append(clients, c)
-	}
+	clients := f.crowd(1, 5)
 	sc := f.beginScale(1)
 	f.logged("queue goes on growing", 1)
 	inv, err := f.keeper.Inventory()
@@ -116,12 +94,7 @@ func TestRetireOfASocketThatIsNotDeaf(t *testing.T) {
 	if out := sc.outcome(); out.Outcome != Done {
 		t.Errorf("%+v", out)
 	}
-	for i, c := range clients {
-		c.SetDeadline(time.Now().Add(patience))
-		if _, err := c.Read(make([]byte, 1)); err != nil {
-			t.Errorf("client %d of %d: %v", i, len(clients), err)
-		}
-	}
+	wantServed(t, clients)
 }
 
 // Scaled up again, the instance gets connections again.

@@ -17,11 +17,7 @@ func TestWhatAScaledAwayProcessHasNotRead(t *testing.T) {
 			f.do("start", "web", Done)
 			flows := peers(t, f.address("web", "quic"), 40)
 			second := f.unit("web").Instances[1].Runs[0].Pid
-			i := slices.IndexFunc(flows, func(p *peer) bool { return p.pid == second })
-			if i < 0 {
-				t.Fatal("none of 40 flows is with the second instance")
-			}
-			deafen(t, flows[i])
+			deafen(t, flowOf(t, flows, second))
 			sent := say(t, flows, second, 5)
 			done := make(chan error, 1)
 			go func() {
@@ -30,11 +26,7 @@ func TestWhatAScaledAwayProcessHasNotRead(t *testing.T) {
 			}()
 			f.until("it drains", func() bool { return slices.Contains(f.draining(), second) })
 			kill(t, second)
-			for _, p := range flows {
-				if p.pid == second {
-					p.instance = 1 // to which it has moved
-				}
-			}
+			moved(flows, second, 1)
 			if heard := hear(t, flows, second, 5); heard != sent {
 				t.Errorf("%d answered, %d sent", heard, sent)
 			}

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,15 +38,7 @@ func TestScaleDownOfAnInstanceThatIsDown(t *testing.T) {
 				state := f.unit("web").Instances[1].State
 				return state == "backoff" || state == "starting"
 			})
-			var clients []net.Conn
-			for f.unit("web").Sockets[1].Queued < 5 {
-				c, err := net.Dial("tcp", f.address("web", "http"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer c.Close()
-				clients = append(clients, c)
-			}
+			clients := f.crowd(1, 5)
 			done := make(chan error, 1)
 			go func() {
 				out, err := f.s.scaleUnit(t.Context(), errand{unit: "web", wait: true}, 1)
@@ -60,12 +51,7 @@ func TestScaleDownOfAnInstanceThatIsDown(t *testing.T) {
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}
-			for i, c := range clients {
-				c.SetDeadline(time.Now().Add(patience))
-				if _, err := c.Read(make([]byte, 1)); err != nil {
-					t.Errorf("client %d of %d: %v", i, len(clients), err)
-				}
-			}
+			wantServed(t, clients)
 			t.Logf("promise N2: an instance that was down leaves, steering %s: %d who waited, 0 lost", level, len(clients))
 		})
 	}
@@ -84,15 +70,7 @@ func TestScaleDownSaysWhoWasClosed(t *testing.T) {
 			f.do("start", "web", Done)
 			kill(t, f.unit("web").Instances[1].Runs[0].Pid)
 			f.awaitState("web", 2, "exited")
-			var clients []net.Conn
-			for f.unit("web").Sockets[1].Queued < 5 {
-				c, err := net.Dial("tcp", f.address("web", "http"))
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer c.Close()
-				clients = append(clients, c)
-			}
+			clients := f.crowd(1, 5)
 			out, err := f.s.scaleUnit(t.Context(), errand{unit: "web", wait: true}, 1)
 			if err != nil || out.Outcome != Done {
 				t.Fatalf("%+v, %v", out, err)

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -129,22 +128,10 @@ func TestQueueOfACrashedSiblingIsServedByOthers(t *testing.T) {
 	if f.steered("web") != "ebpf" && !probe().Migration {
 		t.Skip("connections cannot be moved here: no eBPF, and net.ipv4.tcp_migrate_req is 0")
 	}
-	address := f.address("web", "http")
 	victim := f.unit("web").Instances[0].Runs[0].Pid
 	suspend(t, victim)
 	// Connect until fifty wait on the stopped one.
-	var waiting []net.Conn
-	for f.unit("web").Sockets[0].Queued < 50 {
-		c, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		waiting = append(waiting, c)
-		if len(waiting) > 5000 {
-			t.Fatal("nothing is queued on instance 1")
-		}
-	}
+	waiting := f.crowd(0, 50)
 	kill(t, victim)
 	lost := 0
 	for _, c := range waiting {
